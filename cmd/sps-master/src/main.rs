@@ -1,0 +1,3 @@
+//! sps-master.
+#![forbid(unsafe_code)]
+fn main() {}

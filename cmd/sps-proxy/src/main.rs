@@ -1,0 +1,3 @@
+//! sps-proxy.
+#![forbid(unsafe_code)]
+fn main() {}

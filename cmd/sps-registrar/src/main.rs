@@ -1,0 +1,3 @@
+//! sps-registrar.
+#![forbid(unsafe_code)]
+fn main() {}

@@ -1,0 +1,3 @@
+//! spsctl.
+#![forbid(unsafe_code)]
+fn main() {}

@@ -1,0 +1,3 @@
+//! spsroute.
+#![forbid(unsafe_code)]
+fn main() {}

@@ -1,0 +1,2 @@
+//! conf.
+#![forbid(unsafe_code)]

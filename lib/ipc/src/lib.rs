@@ -1,0 +1,2 @@
+//! ipc.
+#![forbid(unsafe_code)]

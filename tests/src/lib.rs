@@ -1,0 +1,2 @@
+//! Test harness.
+#![forbid(unsafe_code)]
