@@ -1,2 +1,7 @@
 //! sip.
 #![forbid(unsafe_code)]
+
+pub mod registrar;
+pub mod timers;
+pub mod transaction;
+pub mod wheel;
