@@ -1,0 +1,113 @@
+//! Exit codes after sysexits(3), and the error that carries one to `main`.
+
+use std::fmt;
+
+/// How a command ended, after sysexits(3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// The command line makes no sense.
+    Usage = 64,
+    /// The data given (a CSV line, a URI, a pattern) is wrong.
+    Data = 65,
+    /// A file to be read is not there, or what was asked for does not exist.
+    NoInput = 66,
+    /// A daemon that is needed does not run or does not answer.
+    Unavailable = 69,
+    /// A fault of SPS itself.
+    Software = 70,
+    /// A file could not be made.
+    CantCreate = 73,
+    /// Reading or writing failed.
+    Io = 74,
+    /// Not now: already running, locked, draining; the same command may work later.
+    TempFail = 75,
+    /// The other side spoke another version.
+    Protocol = 76,
+    /// The rights for it are missing.
+    NoPermission = 77,
+    /// The configuration is wrong.
+    Config = 78,
+}
+
+impl Exit {
+    /// The number that the shell sees.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// Why a command failed: an exit code, a text for the operator, perhaps the cure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What the shell sees.
+    pub exit: Exit,
+    /// What went wrong; lower case, no full stop. May have several lines (configuration problems).
+    pub text: String,
+    /// What the operator can do about it.
+    pub cure: Option<String>,
+}
+
+impl Failure {
+    /// A failure with a text.
+    pub fn new(exit: Exit, text: impl Into<String>) -> Self {
+        Self { exit, text: text.into(), cure: None }
+    }
+
+    /// The same with a line on what to do about it.
+    #[must_use]
+    pub fn cure(mut self, cure: impl Into<String>) -> Self {
+        self.cure = Some(cure.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)?;
+        match &self.cure {
+            Some(cure) => write!(f, "\n  {cure}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// An unusable configuration: 66 when it cannot be read, 78 otherwise; the text is the whole report.
+impl From<sps_conf::Problems> for Failure {
+    fn from(problems: sps_conf::Problems) -> Self {
+        let exit = if problems.is_unreadable() { Exit::NoInput } else { Exit::Config };
+        Self::new(exit, problems.to_string())
+    }
+}
+
+/// Turns any error into a [`Failure`].
+pub trait OrFail<T> {
+    /// Exit with `exit`, saying `what` could not be done and, after a colon, why (all causes in a row).
+    ///
+    /// # Errors
+    /// Whatever `self` held.
+    fn or_fail(self, exit: Exit, what: impl fmt::Display) -> Result<T, Failure>;
+}
+
+impl<T, E: std::error::Error> OrFail<T> for Result<T, E> {
+    fn or_fail(self, exit: Exit, what: impl fmt::Display) -> Result<T, Failure> {
+        self.map_err(|error| {
+            let mut text = format!("{what}: {error}");
+            let mut cause = error.source();
+            while let Some(error) = cause {
+                text.push_str(": ");
+                text.push_str(&error.to_string());
+                cause = error.source();
+            }
+            Failure::new(exit, text)
+        })
+    }
+}

@@ -1,0 +1,318 @@
+//! What a checked configuration holds. One struct a section of `sps.toml`, one field a key, units made into types.
+//!
+//! Everything is plain data and serialises with any serde format, so that the master can freeze it for its children.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A configuration that has passed every check. Made by [`Config::load`]; the meaning of each key is in sps.toml(5).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// `[server]`: who we are and how many of us.
+    pub server: Server,
+    /// `[[listen]]`: at least one.
+    pub listen: Vec<Listen>,
+    /// `[proxy]`: forwarding, timers and bounds.
+    pub proxy: Proxy,
+    /// `[registrar]`: what REGISTER may ask for.
+    pub registrar: Registrar,
+    /// `[[access]]`: listed sources, first match wins.
+    pub access: Vec<Access>,
+    /// `[dns]`: whom we ask for names.
+    pub dns: Dns,
+    /// `[log]`: what is written and where.
+    pub log: Log,
+}
+
+/// `[server]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Server {
+    /// Our domain: the E.164 name space, lower case, no trailing dot. An address literal is allowed.
+    pub domain: String,
+    /// Further name spaces that are ours too; lower case, without `domain` itself.
+    pub domains: Vec<String>,
+    /// Worker threads of the proxy; 0 means one a processor, see [`Server::worker_count`].
+    pub workers: u16,
+    /// Whom the daemons run as when the master is started as root.
+    pub user: String,
+    /// True when everybody may use gateways and foreign domains, and that is meant.
+    pub open_relay: bool,
+    /// Our number in a farm; goes into flow tokens.
+    pub member: u16,
+}
+
+/// `[[listen]]`: one socket address to listen on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listen {
+    /// What is spoken there.
+    pub transport: Transport,
+    /// The address to bind; may be a wildcard.
+    pub address: IpAddr,
+    /// The port to bind; 0 lets the system choose.
+    pub port: u16,
+    /// What Via and Record-Route say instead of the address.
+    pub advertise: Option<Advertise>,
+}
+
+/// Transports that a listener may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Transport {
+    /// Datagrams.
+    Udp,
+    /// Streams, framed by Content-Length.
+    Tcp,
+}
+
+/// The name or address, and perhaps the port, under which others reach a listener.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Advertise {
+    /// A host name or an address as it stands in a Via: an IPv6 address has its brackets.
+    pub host: String,
+    /// Unset: the listener's own port.
+    pub port: Option<u16>,
+}
+
+/// `[proxy]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proxy {
+    /// Stay in the path of a dialog (RFC 3261 §16.6 step 4).
+    pub record_route: bool,
+    /// How several contacts of equal standing are tried.
+    pub fork: Fork,
+    /// T1, the estimate of a round trip (RFC 3261 §17.1.1.1).
+    pub t1: Duration,
+    /// T2, the longest wait between retransmissions of a non-INVITE request.
+    pub t2: Duration,
+    /// T4, how long a message stays in the network.
+    pub t4: Duration,
+    /// Timer C (§16.6 step 11): how long an INVITE branch may ring.
+    pub timer_c: Duration,
+    /// Server transactions at once, all workers together; beyond it new requests get 503.
+    pub max_transactions: usize,
+    /// Bytes of one message, head and body.
+    pub max_message_len: usize,
+    /// Stream connections at once, all workers together.
+    pub max_connections: usize,
+    /// A stream without traffic is closed after this.
+    pub stream_idle_timeout: Duration,
+    /// A message begun on a stream must be whole within this.
+    pub stream_header_timeout: Duration,
+    /// How long opening a stream outwards may take.
+    pub connect_timeout: Duration,
+}
+
+/// How several contacts are tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fork {
+    /// Contacts of equal q at once, groups by falling q one after the other.
+    Parallel,
+    /// One contact after the other, by falling q.
+    Sequential,
+}
+
+/// `[registrar]`. Expiries are whole seconds as in the Expires header.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registrar {
+    /// Whether we answer REGISTER at all.
+    pub enabled: bool,
+    /// Shorter wishes get 423 with Min-Expires. Seconds.
+    pub min_expires_s: u32,
+    /// Longer wishes are cut to this. Seconds.
+    pub max_expires_s: u32,
+    /// What a REGISTER without a wish gets. Seconds.
+    pub default_expires_s: u32,
+    /// Bindings of one AOR.
+    pub max_contacts: usize,
+    /// How often the registry file is told to go to disk.
+    pub sync_interval: Duration,
+}
+
+/// `[[access]]`: one listed source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Access {
+    /// Whom it is about.
+    pub source: Cidr,
+    /// What they may do.
+    pub action: Action,
+}
+
+/// What an access rule says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// Everything, gateways and foreign domains included.
+    Allow,
+    /// Nothing: 403.
+    Deny,
+}
+
+/// A network: an address and how many of its leading bits count. The other bits are zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cidr {
+    /// The network's address.
+    pub address: IpAddr,
+    /// Leading bits that count, 0 to 32 or 128.
+    pub prefix: u8,
+}
+
+/// `[dns]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dns {
+    /// Whom to ask; empty means the system's servers.
+    pub servers: Vec<SocketAddr>,
+    /// How long one question to one server may take.
+    pub timeout: Duration,
+    /// How often a question is repeated after the first time it went unanswered.
+    pub attempts: u8,
+    /// How long a failure is remembered before the name is asked again.
+    pub failure_cache_for: Duration,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Log {
+    /// Whether the access log is written.
+    pub access: bool,
+    /// What goes into the error log from the start; `spsctl log level` changes it at run time.
+    pub level: Level,
+    /// Where the access log goes; relative to the log folder. Unset: `access_log`. See [`crate::Paths::access_log`].
+    pub access_log: Option<PathBuf>,
+    /// Where the error log goes; relative to the log folder. Unset: `error_log`.
+    pub error_log: Option<PathBuf>,
+}
+
+/// How much goes into the error log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Level {
+    /// What stopped working.
+    Error,
+    /// What will stop working, or was refused.
+    Warn,
+    /// Starts, stops, changes.
+    Info,
+    /// For someone who looks for a fault.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl Server {
+    /// How many workers the proxy has: `workers`, or one a processor (at most 64) when that is 0.
+    pub fn worker_count(&self) -> usize {
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from).min(MAX_AUTO_WORKERS),
+            n => usize::from(n),
+        }
+    }
+
+    /// All name spaces that are ours, `domain` first.
+    pub fn all_domains(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.domain.as_str()).chain(self.domains.iter().map(String::as_str))
+    }
+}
+
+/// More workers than this want a decision by the operator.
+const MAX_AUTO_WORKERS: usize = 64;
+
+impl Listen {
+    /// What to bind.
+    pub fn socket_addr(&self) -> SocketAddr {
+        SocketAddr::new(self.address, self.port)
+    }
+
+    /// True when only this machine can reach it.
+    pub fn is_loopback(&self) -> bool {
+        self.address.to_canonical().is_loopback()
+    }
+}
+
+impl fmt::Display for Listen {
+    /// `udp:127.0.0.1:5060`, the form that `spsctl init --listen` takes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.transport, self.socket_addr())
+    }
+}
+
+impl Transport {
+    /// As written in `sps.toml`: `udp`, `tcp`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for Advertise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => write!(f, "{}:{port}", self.host),
+            None => f.write_str(&self.host),
+        }
+    }
+}
+
+impl Fork {
+    /// As written in `sps.toml`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Parallel => "parallel",
+            Self::Sequential => "sequential",
+        }
+    }
+}
+
+impl Action {
+    /// As written in `sps.toml`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+impl Level {
+    /// As written in `sps.toml`, and as a log filter takes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+impl Cidr {
+    /// Whether `address` lies in the network. An IPv4 address mapped into IPv6 counts as IPv4.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.address, address.to_canonical()) {
+            (IpAddr::V4(net), IpAddr::V4(asked)) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
+                net.to_bits() & mask == asked.to_bits() & mask
+            }
+            (IpAddr::V6(net), IpAddr::V6(asked)) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
+                net.to_bits() & mask == asked.to_bits() & mask
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
