@@ -1,0 +1,76 @@
+//! What ICMP said about datagrams sent earlier: the socket's error queue (`IP_RECVERR`, ip(7)).
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use crate::address::{self, ADDRESS_LEN, Address};
+use crate::control;
+
+/// One entry of the error queue.
+#[derive(Debug)]
+pub struct IcmpError {
+    /// Where the datagram was going.
+    pub destination: SocketAddr,
+    /// Who complained: the destination itself or a router on the way; `None` for errors of this machine.
+    pub offender: Option<IpAddr>,
+    /// The complaint as an error: `ConnectionRefused` for a closed port, `HostUnreachable`, …
+    pub error: io::Error,
+}
+
+/// Most entries read by one call, so that a flood of ICMP cannot hold its reader.
+pub const ERRORS_PER_CALL: usize = 64;
+
+/// Reads the error queue and returns how many entries there were (at most [`ERRORS_PER_CALL`]).
+///
+/// Reading also clears the pending error that a later send or receive on the socket would otherwise be blamed for.
+pub fn read(socket: BorrowedFd<'_>, mut take: impl FnMut(IcmpError)) -> usize {
+    for count in 0..ERRORS_PER_CALL {
+        match read_one(socket) {
+            // Not for an address family of ours, or without a destination: read, but of no use.
+            Ok(None) => {}
+            Ok(Some(error)) => take(error),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return count,
+        }
+    }
+    ERRORS_PER_CALL
+}
+
+/// Room for packet information, the drop counter and the error with the offender's address.
+#[repr(C, align(8))]
+struct Control([u8; 256]);
+
+fn read_one(socket: BorrowedFd<'_>) -> io::Result<Option<IcmpError>> {
+    let mut destination = Address::EMPTY;
+    let mut control = Control([0; 256]);
+    // SAFETY: all-zero is a valid msghdr: null pointers with zero lengths.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_name = (&raw mut destination).cast();
+    header.msg_namelen = ADDRESS_LEN as libc::socklen_t;
+    header.msg_control = (&raw mut control).cast();
+    header.msg_controllen = size_of::<Control>();
+    // SAFETY: the descriptor is open while borrowed; name and control point to live buffers of the stated lengths, and
+    // without an iovec the quoted payload is cut off.
+    let result =
+        unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let Some(destination) = destination.read(header.msg_namelen as usize) else {
+        return Ok(None);
+    };
+    let filled = control.0.get(..header.msg_controllen).unwrap_or_default();
+    let found = control::items(filled).find_map(|item| match (item.level, item.kind) {
+        (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) => extended(item.data),
+        _ => None,
+    });
+    Ok(found.map(|(error, offender)| IcmpError { destination, offender, error }))
+}
+
+/// `struct sock_extended_err`: errno (4), origin, type, code, pad, info (4), data (4); the offender's address follows.
+fn extended(data: &[u8]) -> Option<(io::Error, Option<IpAddr>)> {
+    let errno = u32::from_ne_bytes(*data.first_chunk::<4>()?);
+    let offender = data.get(16..).and_then(address::parse).map(|addr| addr.ip());
+    Some((io::Error::from_raw_os_error(errno.try_into().ok()?), offender))
+}

@@ -1,0 +1,60 @@
+//! The socket options that batches rely on.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// The two families; options come in pairs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// Each datagram received tells the local address it came to (`IP_PKTINFO`, `IPV6_RECVPKTINFO`). Needed on wildcard
+/// addresses only.
+///
+/// # Errors
+/// What `setsockopt` said.
+pub fn tell_local_address(socket: BorrowedFd<'_>, family: Family) -> io::Result<()> {
+    match family {
+        Family::V4 => set(socket, libc::IPPROTO_IP, libc::IP_PKTINFO),
+        Family::V6 => set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+    }
+}
+
+/// ICMP errors are queued with the destination they belong to (`IP_RECVERR`, `IPV6_RECVERR`), for
+/// [`read_errors`](crate::errors::read).
+///
+/// # Errors
+/// What `setsockopt` said.
+pub fn queue_errors(socket: BorrowedFd<'_>, family: Family) -> io::Result<()> {
+    match family {
+        Family::V4 => set(socket, libc::IPPROTO_IP, libc::IP_RECVERR),
+        Family::V6 => set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR),
+    }
+}
+
+/// Datagrams received tell how many the kernel dropped before them for want of room (`SO_RXQ_OVFL`).
+///
+/// # Errors
+/// What `setsockopt` said.
+pub fn count_drops(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL)
+}
+
+fn set(socket: BorrowedFd<'_>, level: i32, name: i32) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the descriptor is open while borrowed, and the option value is an int that outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
