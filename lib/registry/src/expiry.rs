@@ -1,0 +1,1 @@
+//! Which record ends when, without looking at all of them.
