@@ -1,0 +1,94 @@
+# The commands of this repository; README.md says what they are for, CONTRIBUTING.md how they fit together.
+#
+#   make build     release programs in target/release
+#   make run       an instance under target/run on loopback, in the foreground
+#   make test      everything, as the gate runs it: checks, unit tests, system tests, list of skips
+#   make check     the quick offline part of it
+#   make bench     SPS beside Debian's Kamailio and a bare forwarder; BENCH_SECONDS=n lengthens each run
+#   make install   programs, pages, samples, completions; honours DESTDIR and PREFIX
+#   make clean
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+CARGO ?= cargo
+DESTDIR ?=
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+BENCH_SECONDS ?= 5
+RUN_PORT ?= 5060
+RUN_DOMAIN ?= localhost
+
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+PROGRAMS := sps-master sps-proxy sps-registrar spsctl spsroute
+TOOLS := spsctl spsroute
+PEERS := sip-tester sipsak baresip kamailio tshark
+SKIPS := $(TARGET)/skips.txt
+LOG := $(TARGET)/test.log
+
+.PHONY: build run test check bench install clean peers lint pages
+
+build:
+	$(CARGO) build --release --locked $(PROGRAMS:%=-p %)
+
+run: build
+	scripts/run.sh "$(TARGET)/release" "$(TARGET)/run" "$(RUN_DOMAIN)" "$(RUN_PORT)"
+
+# Formatting and lints. Distributions pack rustfmt and clippy apart from rustc, so their absence is a skip, not a failure.
+lint:
+	if $(CARGO) fmt --version >/dev/null 2>&1; then $(CARGO) fmt --all --check; \
+	else echo "SPS-SKIP lint: rustfmt: not installed" | tee -a "$(SKIPS)"; fi
+	if $(CARGO) clippy --version >/dev/null 2>&1; then $(CARGO) clippy --locked --workspace --all-targets -- -D warnings; \
+	else echo "SPS-SKIP lint: clippy: not installed" | tee -a "$(SKIPS)"; fi
+
+# Unit tests, and the system tests that need neither network nor peers: pages against flags and keys.
+check: lint
+	$(CARGO) build --locked --workspace --bins
+	SPS_BIN_DIR="$(TARGET)/debug" $(CARGO) test --locked --workspace --lib --bins
+	SPS_BIN_DIR="$(TARGET)/debug" $(CARGO) test --locked -p sps-tests --test man_pages
+
+test: peers
+	mkdir -p "$(TARGET)"
+	: > "$(SKIPS)"
+	$(MAKE) --no-print-directory lint
+	$(CARGO) build --locked --workspace --bins
+	status=0; \
+	SPS_BIN_DIR="$(TARGET)/debug" SPS_SKIPS="$(SKIPS)" $(CARGO) test --locked --workspace --no-fail-fast 2>&1 \
+	    | tee "$(LOG)" || status=$$?; \
+	tests/summary.sh "$(LOG)" "$(SKIPS)" tests/SKIPS.md || status=1; \
+	exit $$status
+
+# Foreign peers from the distribution. Without them, and without the right to install them, their tests are skipped and say so.
+peers:
+	tests/peers.sh $(PEERS)
+
+bench: build
+	$(CARGO) build --release --locked -p sps-tests --bin sps-bench
+	"$(TARGET)/release/sps-bench" run --bin-dir "$(TARGET)/release" --seconds "$(BENCH_SECONDS)" --results tests/bench/RESULTS.md
+
+install: build
+	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/sbin"
+	install -m 0755 $(TOOLS:%="$(TARGET)/release/%") "$(DESTDIR)$(PREFIX)/bin/"
+	install -m 0755 $(patsubst %,"$(TARGET)/release/%",$(filter-out $(TOOLS),$(PROGRAMS))) "$(DESTDIR)$(PREFIX)/sbin/"
+	for page in man/*.[1-8]; do \
+	    section="$${page##*.}"; \
+	    install -D -m 0644 "$$page" "$(DESTDIR)$(PREFIX)/share/man/man$$section/$${page##*/}"; \
+	done
+	install -D -m 0644 etc/sps.toml "$(DESTDIR)$(PREFIX)/share/doc/sps/sps.toml"
+	if [ ! -e "$(DESTDIR)$(SYSCONFDIR)/sps/sps.toml" ]; then \
+	    install -D -m 0644 etc/sps.toml "$(DESTDIR)$(SYSCONFDIR)/sps/sps.toml"; \
+	fi
+	install -D -m 0644 etc/logrotate.d/sps "$(DESTDIR)$(SYSCONFDIR)/logrotate.d/sps"
+	install -d "$(DESTDIR)$(PREFIX)/lib/systemd/system"
+	sed 's|@PREFIX@|$(PREFIX)|g' etc/systemd/sps.service > "$(DESTDIR)$(PREFIX)/lib/systemd/system/sps.service"
+	chmod 0644 "$(DESTDIR)$(PREFIX)/lib/systemd/system/sps.service"
+	for tool in $(TOOLS); do \
+	    install -d "$(DESTDIR)$(PREFIX)/share/bash-completion/completions" "$(DESTDIR)$(PREFIX)/share/zsh/site-functions" \
+	        "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d"; \
+	    "$(TARGET)/release/$$tool" completions bash > "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$tool"; \
+	    "$(TARGET)/release/$$tool" completions zsh > "$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_$$tool"; \
+	    "$(TARGET)/release/$$tool" completions fish > "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/$$tool.fish"; \
+	done
+
+clean:
+	$(CARGO) clean
