@@ -9,6 +9,10 @@ mod invite_client;
 mod invite_server;
 mod non_invite_client;
 mod non_invite_server;
+#[cfg(test)]
+mod scenario;
+#[cfg(test)]
+mod table;
 
 pub use invite_client::InviteClient;
 pub use invite_server::InviteServer;
@@ -22,16 +26,17 @@ pub enum Action<M> {
     Transmit(M),
     /// The message just fed goes to the transaction user.
     Deliver,
-    /// Nobody answered within Timer B or F, or acknowledged within Timer H: tell the transaction user. `Terminated` follows.
+    /// Nobody answered within Timer B or F, or acknowledged within Timer H: tell the transaction user.
+    /// `Terminated` follows.
     Timeout,
-    /// The transport gave up on a message of ours: tell the transaction user. `Terminated` follows, except in
-    /// `Accepted` of an INVITE server, which stays (RFC 6026 §7.1).
+    /// The transport gave up on a message of ours: tell the transaction user. On the client side `Terminated` follows;
+    /// a server transaction stays, to absorb retransmissions (RFC 6026 §8.8).
     TransportFailed,
     /// The machine is done and may be dropped. Pushed exactly once, last.
     Terminated,
 }
 
-/// Where a machine stands (figures 5 to 8 of RFC 3261; figures 7 and 8 are those of RFC 6026).
+/// Where a machine stands (figures 5 to 8 of RFC 3261; figures 5 and 7 are those of RFC 6026).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
     /// INVITE client: sent, no response yet.
@@ -48,4 +53,25 @@ pub enum State {
     Confirmed,
     /// Done.
     Terminated,
+}
+
+/// What a status code means to a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    /// 1xx.
+    Provisional,
+    /// 2xx.
+    Success,
+    /// 3xx to 6xx; to a transaction a redirection is a failure.
+    Failure,
+}
+
+impl Class {
+    fn of(status: u16) -> Class {
+        match status {
+            0..=199 => Class::Provisional,
+            200..=299 => Class::Success,
+            300.. => Class::Failure,
+        }
+    }
 }
