@@ -203,7 +203,9 @@ impl Server {
     /// How many workers the proxy has: `workers`, or one a processor (at most 64) when that is 0.
     pub fn worker_count(&self) -> usize {
         match self.workers {
-            0 => std::thread::available_parallelism().map_or(1, usize::from).min(MAX_AUTO_WORKERS),
+            0 => std::thread::available_parallelism()
+                .map_or(1, usize::from)
+                .min(MAX_AUTO_WORKERS),
             n => usize::from(n),
         }
     }

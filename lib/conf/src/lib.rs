@@ -15,6 +15,8 @@ mod problems;
 mod read;
 mod reload;
 mod render;
+mod section;
+mod words;
 
 pub use config::{
     Access, Action, Advertise, Cidr, Config, Dns, Fork, Level, Listen, Log, Proxy, Registrar, Server, Transport,

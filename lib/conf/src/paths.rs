@@ -66,7 +66,12 @@ impl Paths {
 
     /// The four folders, in the order in which they are made: configuration, data, run, log.
     pub fn folders(&self) -> [&Path; 4] {
-        [self.config.parent().unwrap_or(Path::new("/")), &self.data, &self.run, &self.log]
+        [
+            self.config.parent().unwrap_or(Path::new("/")),
+            &self.data,
+            &self.run,
+            &self.log,
+        ]
     }
 
     /// `run/sps.lock`: held by the master as long as it lives.
@@ -136,12 +141,14 @@ impl Paths {
 
     /// Where the access log goes under `log`.
     pub fn access_log(&self, log: &Log) -> PathBuf {
-        self.log.join(log.access_log.as_deref().unwrap_or(Path::new("access_log")))
+        self.log
+            .join(log.access_log.as_deref().unwrap_or(Path::new("access_log")))
     }
 
     /// Where the error log goes under `log`.
     pub fn error_log(&self, log: &Log) -> PathBuf {
-        self.log.join(log.error_log.as_deref().unwrap_or(Path::new("error_log")))
+        self.log
+            .join(log.error_log.as_deref().unwrap_or(Path::new("error_log")))
     }
 
     /// Whether every socket below `run` can be bound.
@@ -155,11 +162,60 @@ impl Paths {
             return Ok(());
         }
         let root_len = self.root.as_deref().unwrap_or(&self.run).as_os_str().len();
-        Err(PathTooLong { path, len, max_root_len: MAX_SOCKET_PATH_LEN.saturating_sub(len - root_len) })
+        Err(PathTooLong {
+            path,
+            len,
+            max_root_len: MAX_SOCKET_PATH_LEN.saturating_sub(len - root_len),
+        })
     }
 }
 
 /// The folder's name under `run`, also what the link `current` says.
 fn generation_name(generation: u32) -> String {
     format!("gen-{generation}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relative_root_becomes_absolute() {
+        let paths = Paths::new(Some(Path::new("demo")));
+        assert!(paths.data.is_absolute() && paths.data.ends_with("demo/data"));
+        assert_eq!(paths.config.file_name().unwrap(), "sps.toml");
+    }
+
+    #[test]
+    fn a_root_is_too_long_exactly_when_its_longest_socket_is() {
+        assert_eq!(Paths::new(None).check_socket_len(), Ok(()));
+        let root_of = |len: usize| PathBuf::from(format!("/{}", "r".repeat(len - 1)));
+        let refused = Paths::new(Some(&root_of(200))).check_socket_len().unwrap_err();
+        assert!(refused.to_string().contains(&refused.max_root_len.to_string()));
+        assert_eq!(
+            Paths::new(Some(&root_of(refused.max_root_len))).check_socket_len(),
+            Ok(())
+        );
+        assert!(
+            Paths::new(Some(&root_of(refused.max_root_len + 1)))
+                .check_socket_len()
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn logs_may_lie_elsewhere() {
+        let paths = Paths::new(Some(Path::new("/r")));
+        let mut log = Log {
+            access: true,
+            level: crate::Level::Info,
+            access_log: None,
+            error_log: None,
+        };
+        assert_eq!(paths.access_log(&log), Path::new("/r/log/access_log"));
+        log.access_log = Some("calls.log".into());
+        log.error_log = Some("/var/tmp/e".into());
+        assert_eq!(paths.access_log(&log), Path::new("/r/log/calls.log"));
+        assert_eq!(paths.error_log(&log), Path::new("/var/tmp/e"));
+    }
 }
