@@ -40,7 +40,11 @@ pub fn main<A: Parser>(run: impl FnOnce(A) -> Result<(), Failure>) -> ExitCode {
         Err(error) => {
             // A closed stderr or stdout must not turn a usage error into something else.
             let _ = error.print();
-            return if error.use_stderr() { Exit::Usage.into() } else { ExitCode::SUCCESS };
+            return if error.use_stderr() {
+                Exit::Usage.into()
+            } else {
+                ExitCode::SUCCESS
+            };
         }
     };
     match run(args) {
@@ -62,4 +66,46 @@ pub fn completions<A: CommandFactory>(shell: Shell) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, name, &mut script);
     crate::output::write_stdout(&script)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    #[command(name = "tool", version)]
+    struct Tool {
+        #[command(flatten)]
+        global: GlobalArgs,
+        #[command(subcommand)]
+        command: Option<Command>,
+    }
+
+    #[derive(Debug, clap::Subcommand)]
+    enum Command {
+        /// Shows it
+        Show,
+    }
+
+    #[test]
+    fn global_arguments_stand_before_or_after_the_subcommand() {
+        for line in [["tool", "--root", "/r", "show"], ["tool", "show", "--root", "/r"]] {
+            let tool = Tool::try_parse_from(line).unwrap();
+            assert_eq!(tool.global.paths().root.as_deref(), Some(Path::new("/r")));
+            assert!(!tool.global.output().is_json());
+            assert!(matches!(tool.command, Some(Command::Show)));
+        }
+        assert!(Tool::try_parse_from(["tool", "show", "--json"]).unwrap().global.json);
+    }
+
+    #[test]
+    fn an_empty_root_is_none() {
+        let global = GlobalArgs {
+            root: Some(PathBuf::new()),
+            json: false,
+        };
+        assert_eq!(global.paths(), Paths::new(None));
+    }
 }

@@ -57,7 +57,11 @@ pub struct Failure {
 impl Failure {
     /// A failure with a text.
     pub fn new(exit: Exit, text: impl Into<String>) -> Self {
-        Self { exit, text: text.into(), cure: None }
+        Self {
+            exit,
+            text: text.into(),
+            cure: None,
+        }
     }
 
     /// The same with a line on what to do about it.
@@ -83,7 +87,11 @@ impl std::error::Error for Failure {}
 /// An unusable configuration: 66 when it cannot be read, 78 otherwise; the text is the whole report.
 impl From<sps_conf::Problems> for Failure {
     fn from(problems: sps_conf::Problems) -> Self {
-        let exit = if problems.is_unreadable() { Exit::NoInput } else { Exit::Config };
+        let exit = if problems.is_unreadable() {
+            Exit::NoInput
+        } else {
+            Exit::Config
+        };
         Self::new(exit, problems.to_string())
     }
 }
@@ -109,5 +117,30 @@ impl<T, E: std::error::Error> OrFail<T> for Result<T, E> {
             }
             Failure::new(exit, text)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("outer")]
+    struct Outer(#[source] std::io::Error);
+
+    #[test]
+    fn a_failure_tells_all_causes_and_the_cure() {
+        let result: Result<(), Outer> = Err(Outer(std::io::Error::other("inner")));
+        let failure = result.or_fail(Exit::Io, "write x").unwrap_err().cure("make room");
+        assert_eq!(failure.to_string(), "write x: outer: inner\n  make room");
+        assert_eq!(failure.exit.code(), 74);
+    }
+
+    #[test]
+    fn a_configuration_that_is_not_there_is_not_a_wrong_one() {
+        let missing = sps_conf::Config::load("/nowhere/sps.toml".as_ref()).unwrap_err();
+        assert_eq!(Failure::from(missing).exit, Exit::NoInput);
+        let wrong = sps_conf::Config::parse("f".as_ref(), "x").unwrap_err();
+        assert_eq!(Failure::from(wrong).exit, Exit::Config);
     }
 }

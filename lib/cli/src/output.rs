@@ -29,7 +29,11 @@ impl Output {
     /// # Errors
     /// When stdout cannot be written; a reader that has gone away (`| head`) is no error.
     pub fn show<T: Serialize + ?Sized>(self, value: &T, table: impl FnOnce(&T) -> Table) -> Result<(), Failure> {
-        if self.json { self.json(value) } else { write_stdout(table(value).to_string().as_bytes()) }
+        if self.json {
+            self.json(value)
+        } else {
+            write_stdout(table(value).to_string().as_bytes())
+        }
     }
 
     /// Prints JSON whatever was asked for.
@@ -72,8 +76,23 @@ pub(crate) fn write_stdout(bytes: &[u8]) -> Result<(), Failure> {
 /// `text` without control characters, so that nothing a stranger sent can move the cursor or colour the screen.
 pub fn printable(text: &str) -> Cow<'_, str> {
     if text.chars().any(char::is_control) {
-        Cow::Owned(text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect())
+        Cow::Owned(
+            text.chars()
+                .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
+                .collect(),
+        )
     } else {
         Cow::Borrowed(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_become_visible() {
+        assert!(matches!(printable("plain ü"), Cow::Borrowed("plain ü")));
+        assert_eq!(printable("a\u{7}b\u{1b}c\u{85}"), "a\u{fffd}b\u{fffd}c\u{fffd}");
     }
 }
