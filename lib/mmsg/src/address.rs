@@ -69,7 +69,13 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        for text in ["127.0.0.2:5060", "255.1.2.3:65535", "[::1]:5060", "[2001:db8::ff]:1", "[fe80::1%7]:5062"] {
+        for text in [
+            "127.0.0.2:5060",
+            "255.1.2.3:65535",
+            "[::1]:5060",
+            "[2001:db8::ff]:1",
+            "[fe80::1%7]:5062",
+        ] {
             let addr: SocketAddr = text.parse().unwrap();
             let mut address = Address::EMPTY;
             let len = address.write(&addr);

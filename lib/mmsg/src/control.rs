@@ -107,7 +107,9 @@ mod tests {
             let ip: IpAddr = ip.parse().unwrap();
             let mut control = Control::EMPTY;
             let len = control.write_source(&ip);
-            let found: Vec<_> = items(&control.0[..len]).filter_map(|item| local_address(&item)).collect();
+            let found: Vec<_> = items(&control.0[..len])
+                .filter_map(|item| local_address(&item))
+                .collect();
             assert_eq!(found, [ip]);
         }
     }

@@ -12,7 +12,7 @@ use crate::control;
 pub struct IcmpError {
     /// Where the datagram was going.
     pub destination: SocketAddr,
-    /// Who complained: the destination itself or a router on the way; `None` for errors of this machine.
+    /// Who complained: the destination itself or a router on the way, where the kernel knows.
     pub offender: Option<IpAddr>,
     /// The complaint as an error: `ConnectionRefused` for a closed port, `HostUnreachable`, …
     pub error: io::Error,
@@ -27,7 +27,7 @@ pub const ERRORS_PER_CALL: usize = 64;
 pub fn read(socket: BorrowedFd<'_>, mut take: impl FnMut(IcmpError)) -> usize {
     for count in 0..ERRORS_PER_CALL {
         match read_one(socket) {
-            // Not for an address family of ours, or without a destination: read, but of no use.
+            // Not from ICMP, or without a destination: read, but of no use.
             Ok(None) => {}
             Ok(Some(error)) => take(error),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -52,8 +52,13 @@ fn read_one(socket: BorrowedFd<'_>) -> io::Result<Option<IcmpError>> {
     header.msg_controllen = size_of::<Control>();
     // SAFETY: the descriptor is open while borrowed; name and control point to live buffers of the stated lengths, and
     // without an iovec the quoted payload is cut off.
-    let result =
-        unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) };
+    let result = unsafe {
+        libc::recvmsg(
+            socket.as_raw_fd(),
+            &raw mut header,
+            libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT,
+        )
+    };
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -65,12 +70,20 @@ fn read_one(socket: BorrowedFd<'_>) -> io::Result<Option<IcmpError>> {
         (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) => extended(item.data),
         _ => None,
     });
-    Ok(found.map(|(error, offender)| IcmpError { destination, offender, error }))
+    Ok(found.map(|(error, offender)| IcmpError {
+        destination,
+        offender,
+        error,
+    }))
 }
 
 /// `struct sock_extended_err`: errno (4), origin, type, code, pad, info (4), data (4); the offender's address follows.
 fn extended(data: &[u8]) -> Option<(io::Error, Option<IpAddr>)> {
     let errno = u32::from_ne_bytes(*data.first_chunk::<4>()?);
+    // What this machine has against a datagram (too long, say) the send call has said already.
+    if !matches!(*data.get(4)?, libc::SO_EE_ORIGIN_ICMP | libc::SO_EE_ORIGIN_ICMP6) {
+        return None;
+    }
     let offender = data.get(16..).and_then(address::parse).map(|addr| addr.ip());
     Some((io::Error::from_raw_os_error(errno.try_into().ok()?), offender))
 }

@@ -21,3 +21,6 @@ pub use sender::{Flushed, Outgoing, Sender, Trouble};
 pub const BATCH: usize = 32;
 /// Longest UDP payload there is is 65,507 octets; a slot this long never cuts one.
 pub const SLOT_LEN: usize = 65_535;
+
+#[cfg(test)]
+mod tests;

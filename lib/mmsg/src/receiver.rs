@@ -52,7 +52,10 @@ impl Receiver {
         let controls = Fixed::from(vec![Control::EMPTY; batch]);
         let vectors = Fixed::from(
             (0..batch)
-                .map(|i| libc::iovec { iov_base: slots.at(i * stride).cast(), iov_len: slot_len })
+                .map(|i| libc::iovec {
+                    iov_base: slots.at(i * stride).cast(),
+                    iov_len: slot_len,
+                })
                 .collect::<Vec<_>>(),
         );
         let headers = Fixed::from(

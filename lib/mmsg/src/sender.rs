@@ -153,13 +153,21 @@ impl<B: AsRef<[u8]>> Sender<B> {
         let count = self.queue.len().min(self.headers.len());
         for (i, outgoing) in self.queue.iter().take(count).enumerate() {
             let bytes = outgoing.bytes.as_ref();
-            self.vectors.as_mut_slice()[i] =
-                libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+            self.vectors.as_mut_slice()[i] = libc::iovec {
+                iov_base: bytes.as_ptr().cast_mut().cast(),
+                iov_len: bytes.len(),
+            };
             let address_len = self.addresses.as_mut_slice()[i].write(&outgoing.remote);
-            let control_len =
-                outgoing.source.as_ref().map_or(0, |source| self.controls.as_mut_slice()[i].write_source(source));
+            let control_len = outgoing
+                .source
+                .as_ref()
+                .map_or(0, |source| self.controls.as_mut_slice()[i].write_source(source));
             let (name, vector) = (self.addresses.at(i), self.vectors.at(i));
-            let control = if control_len == 0 { std::ptr::null_mut() } else { self.controls.at(i) };
+            let control = if control_len == 0 {
+                std::ptr::null_mut()
+            } else {
+                self.controls.at(i)
+            };
             let header = &mut self.headers.as_mut_slice()[i].msg_hdr;
             header.msg_name = name.cast();
             header.msg_namelen = address_len as libc::socklen_t;
@@ -179,7 +187,9 @@ impl<B: AsRef<[u8]>> Sender<B> {
                 libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
             )
         };
-        usize::try_from(result).map(|sent| sent.min(count)).map_err(|_| io::Error::last_os_error())
+        usize::try_from(result)
+            .map(|sent| sent.min(count))
+            .map_err(|_| io::Error::last_os_error())
     }
 }
 

@@ -12,8 +12,13 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bytes::Bytes;
+use sps_mmsg::options::{self, Family};
+use sps_mmsg::{IcmpError, Outgoing, Receiver, Sender, Trouble, errors};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Bounds of one socket.
 #[derive(Debug, Clone)]
@@ -26,7 +31,10 @@ pub struct UdpConf {
 
 impl Default for UdpConf {
     fn default() -> Self {
-        UdpConf { datagrams_per_turn: 256, send_queue: 4096 }
+        UdpConf {
+            datagrams_per_turn: 256,
+            send_queue: 4096,
+        }
     }
 }
 
@@ -62,9 +70,11 @@ pub struct UdpCounters {
     pub sent: u64,
     /// Datagrams the kernel dropped because the receive buffer was full (`SO_RXQ_OVFL`).
     pub kernel_drops: u64,
+    /// Datagrams longer than a slot (none can be): dropped.
+    pub truncated: u64,
     /// Datagrams refused by [`Udp::send`] because the queue was full.
     pub refused: u64,
-    /// Datagrams the kernel would not take.
+    /// Datagrams the kernel would not take, or lost in a device's queue.
     pub send_errors: u64,
     /// ICMP errors read.
     pub icmp_errors: u64,
@@ -74,7 +84,20 @@ pub struct UdpCounters {
 
 /// One bound UDP socket inside a tokio runtime.
 #[derive(Debug)]
-pub struct Udp {}
+pub struct Udp {
+    socket: AsyncFd<UdpSocket>,
+    /// The same socket once more, for a registration of its own whenever a flush is blocked. `socket` is not watched for
+    /// room to write: tokio takes writable together with an ICMP error for "closed for writing" and never forgets it.
+    write_side: OwnedFd,
+    local: SocketAddr,
+    receiver: Receiver,
+    sender: Sender<Bytes>,
+    datagrams_per_turn: usize,
+    blocked: bool,
+    /// ICMP errors met while receiving, for the next [`Udp::errors`].
+    met: Vec<IcmpError>,
+    counters: UdpCounters,
+}
 
 impl Udp {
     /// Takes a bound socket over: makes it non-blocking and switches on `IP_PKTINFO` (wildcard addresses only),
@@ -83,13 +106,31 @@ impl Udp {
     /// # Errors
     /// What the socket options or the reactor said.
     pub fn new(socket: UdpSocket, conf: &UdpConf) -> io::Result<Udp> {
-        let _ = (socket, conf);
-        unimplemented!()
+        socket.set_nonblocking(true)?;
+        let local = socket.local_addr()?;
+        let family = if local.is_ipv4() { Family::V4 } else { Family::V6 };
+        if local.ip().is_unspecified() {
+            options::tell_local_address(socket.as_fd(), family)?;
+        }
+        options::queue_errors(socket.as_fd(), family)?;
+        options::count_drops(socket.as_fd())?;
+        let write_side = socket.as_fd().try_clone_to_owned()?;
+        Ok(Udp {
+            socket: AsyncFd::with_interest(socket, Interest::READABLE | Interest::ERROR)?,
+            write_side,
+            local,
+            receiver: Receiver::new(sps_mmsg::BATCH, sps_mmsg::SLOT_LEN),
+            sender: Sender::new(sps_mmsg::BATCH, conf.send_queue),
+            datagrams_per_turn: conf.datagrams_per_turn.max(1),
+            blocked: false,
+            met: Vec::new(),
+            counters: UdpCounters::default(),
+        })
     }
 
     /// The address bound, wildcard included.
     pub fn local_addr(&self) -> SocketAddr {
-        unimplemented!()
+        self.local
     }
 
     /// Waits until there is something to [`receive`](Self::receive) or to read from [`errors`](Self::errors).
@@ -98,7 +139,10 @@ impl Udp {
     /// # Errors
     /// Only if the runtime is shutting down.
     pub async fn readable(&self) -> io::Result<()> {
-        unimplemented!()
+        if self.met.is_empty() {
+            let _ready = self.socket.ready(Interest::READABLE | Interest::ERROR).await?;
+        }
+        Ok(())
     }
 
     /// Takes what has arrived, in batches, until the socket is empty or the turn's bound is reached; in the latter case
@@ -106,26 +150,102 @@ impl Udp {
     ///
     /// # Errors
     /// What `recvmmsg` said, `WouldBlock` and pending ICMP errors excepted.
-    pub fn receive(&mut self, take: impl FnMut(Datagram<'_>)) -> io::Result<usize> {
-        let _ = take;
-        unimplemented!()
+    pub fn receive(&mut self, mut take: impl FnMut(Datagram<'_>)) -> io::Result<usize> {
+        let mut taken = 0;
+        let mut failures = 0;
+        let mut result = Ok(());
+        while taken < self.datagrams_per_turn {
+            let receiver = &mut self.receiver;
+            let mut count = 0;
+            let drained = self.socket.try_io(Interest::READABLE, |socket| {
+                count = receiver.receive(socket.as_fd())?;
+                // Less than was asked for: the socket is empty, and saying so here saves the call that would find out.
+                // What comes from now on makes it ready again.
+                if count < receiver.batch() {
+                    Err(io::ErrorKind::WouldBlock.into())
+                } else {
+                    Ok(())
+                }
+            });
+            for datagram in self.receiver.datagrams().take(count) {
+                if datagram.truncated {
+                    self.counters.truncated += 1;
+                    continue;
+                }
+                taken += 1;
+                take(Datagram {
+                    bytes: datagram.bytes,
+                    remote: datagram.remote,
+                    local: datagram
+                        .local
+                        .map_or(self.local, |ip| SocketAddr::new(ip, self.local.port())),
+                });
+            }
+            match drained {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // News of a datagram sent earlier that the socket holds against this call. The error queue has the
+                // whole story; reading it clears the way.
+                Err(error) => {
+                    let met = &mut self.met;
+                    errors::read(self.socket.get_ref().as_fd(), |icmp| met.push(icmp));
+                    failures += 1;
+                    if failures > MAX_FAILURES || self.met.len() > MAX_MET {
+                        result = if self.met.is_empty() { Err(error) } else { Ok(()) };
+                        break;
+                    }
+                }
+            }
+        }
+        self.counters.received += taken as u64;
+        self.counters.kernel_drops = self.receiver.drops();
+        result.map(|()| taken)
     }
 
-    /// Queues a datagram for the next [`flush`](Self::flush); flushes by itself when a batch is full.
+    /// Queues a datagram for the next [`flush`](Self::flush).
     ///
-    /// `source` is the address to leave from ([`Datagram::local`]'s address); `None` lets the kernel choose.
-    /// Returns `false` if the queue is full: the datagram is dropped and counted.
+    /// `source` is the address to leave from ([`Datagram::local`]'s address); `None` lets the kernel choose, and so does a socket
+    /// that is not bound to a wildcard. Returns `false` if the queue is full: the datagram is dropped and counted.
     #[must_use]
     pub fn send(&mut self, remote: SocketAddr, source: Option<IpAddr>, bytes: Bytes, token: u64) -> bool {
-        let _ = (remote, source, bytes, token);
-        unimplemented!()
+        let source = source.filter(|source| {
+            self.local.ip().is_unspecified() && !source.is_unspecified() && source.is_ipv4() == remote.is_ipv4()
+        });
+        let queued = self
+            .sender
+            .push(Outgoing {
+                remote,
+                source,
+                bytes,
+                token,
+            })
+            .is_ok();
+        self.counters.refused += u64::from(!queued);
+        queued
     }
 
     /// Sends what is queued. Datagrams that the kernel will not take are dropped and told to `failed`; what the send
     /// buffer has no room for stays queued and makes [`writable`](Self::writable) worth waiting for.
-    pub fn flush(&mut self, failed: impl FnMut(UdpFailure)) {
-        let _ = failed;
-        unimplemented!()
+    pub fn flush(&mut self, mut failed: impl FnMut(UdpFailure)) {
+        if self.sender.is_empty() {
+            return;
+        }
+        let flushed = self.sender.flush(self.socket.get_ref().as_fd(), |trouble| {
+            failed(match trouble {
+                Trouble::Refused(outgoing, error) => UdpFailure {
+                    remote: outgoing.remote,
+                    token: Some(outgoing.token),
+                    error,
+                },
+                Trouble::Icmp(icmp) => icmp.into(),
+            });
+        });
+        self.blocked = flushed.blocked;
+        self.counters.sent += flushed.sent as u64;
+        self.counters.send_errors += (flushed.failed + flushed.lost) as u64;
+        self.counters.icmp_errors += flushed.icmp as u64;
+        self.counters.blocked += u64::from(flushed.blocked);
     }
 
     /// Waits until a blocked flush can go on. Stays pending for ever while nothing is blocked.
@@ -133,23 +253,206 @@ impl Udp {
     /// # Errors
     /// What the reactor said.
     pub async fn writable(&self) -> io::Result<()> {
-        unimplemented!()
+        if !self.blocked {
+            return std::future::pending().await;
+        }
+        let watch: AsyncFd<BorrowedFd<'_>> = AsyncFd::with_interest(self.write_side.as_fd(), Interest::WRITABLE)?;
+        let _ready = watch.writable().await?;
+        Ok(())
     }
 
     /// Reads what ICMP said about datagrams sent earlier. Call after each [`readable`](Self::readable).
     /// Returns how many there were.
-    pub fn errors(&mut self, failed: impl FnMut(UdpFailure)) -> usize {
-        let _ = failed;
-        unimplemented!()
+    pub fn errors(&mut self, mut failed: impl FnMut(UdpFailure)) -> usize {
+        let mut count = self.met.len();
+        self.met.drain(..).for_each(|icmp| failed(icmp.into()));
+        // Costs nothing unless the reactor saw an error.
+        let _ = self.socket.try_io(Interest::ERROR, |socket| {
+            let read = errors::read(socket.as_fd(), |icmp| failed(icmp.into()));
+            count += read;
+            if read < errors::ERRORS_PER_CALL {
+                Err(io::Error::from(io::ErrorKind::WouldBlock))
+            } else {
+                Ok(())
+            }
+        });
+        self.counters.icmp_errors += count as u64;
+        count
     }
 
     /// Datagrams waiting to be sent.
     pub fn queued(&self) -> usize {
-        unimplemented!()
+        self.sender.len()
     }
 
     /// The figures.
     pub fn counters(&self) -> UdpCounters {
-        unimplemented!()
+        self.counters
+    }
+}
+
+impl From<IcmpError> for UdpFailure {
+    fn from(icmp: IcmpError) -> Self {
+        UdpFailure {
+            remote: icmp.destination,
+            token: None,
+            error: icmp.error,
+        }
+    }
+}
+
+/// Failed calls in one turn before the socket's error is believed.
+const MAX_FAILURES: usize = 8;
+/// ICMP errors kept for [`Udp::errors`] before receiving stops for this turn.
+const MAX_MET: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const ANY: &str = "127.0.0.1:0";
+    const LONG: Duration = Duration::from_secs(10);
+
+    fn open(addr: &str) -> Udp {
+        Udp::new(UdpSocket::bind(addr).unwrap(), &UdpConf::default()).unwrap()
+    }
+
+    fn no_failure(failure: UdpFailure) {
+        panic!("{failure:?}");
+    }
+
+    async fn next(udp: &mut Udp) -> (Vec<u8>, SocketAddr, SocketAddr) {
+        let mut found = None;
+        while found.is_none() {
+            timeout(LONG, udp.readable()).await.unwrap().unwrap();
+            udp.receive(|datagram| found = Some((datagram.bytes.to_vec(), datagram.remote, datagram.local)))
+                .unwrap();
+            udp.errors(no_failure);
+        }
+        found.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_burst_is_taken_in_turns_and_none_is_forgotten() {
+        let conf = UdpConf {
+            datagrams_per_turn: 40,
+            ..UdpConf::default()
+        };
+        let mut theirs = Udp::new(UdpSocket::bind(ANY).unwrap(), &conf).unwrap();
+        let mut ours = open(ANY);
+        for round in 0..3 {
+            for i in 0..200 {
+                assert!(ours.send(theirs.local_addr(), None, Bytes::from(vec![round; i]), 0));
+            }
+            ours.flush(no_failure);
+            let mut lens = Vec::new();
+            while lens.len() < 200 {
+                timeout(LONG, theirs.readable()).await.unwrap().unwrap();
+                let taken = theirs.receive(|datagram| lens.push(datagram.bytes.len())).unwrap();
+                assert!(taken < 40 + sps_mmsg::BATCH, "{taken} in one turn");
+            }
+            assert_eq!(lens, (0..200).collect::<Vec<_>>());
+        }
+        assert_eq!((ours.counters().sent, theirs.counters().received), (600, 600));
+        // Drained: not ready any more, until something comes.
+        assert!(timeout(Duration::ZERO, theirs.readable()).await.is_err());
+        assert!(ours.send(theirs.local_addr(), None, Bytes::from_static(b"one more"), 0));
+        ours.flush(no_failure);
+        assert_eq!(next(&mut theirs).await.0, b"one more");
+    }
+
+    #[tokio::test]
+    async fn on_a_wildcard_the_answer_leaves_from_where_the_question_came_to() {
+        let (mut ours, mut theirs) = (open("0.0.0.0:0"), open(ANY));
+        let asked = SocketAddr::from(([127, 0, 0, 2], ours.local_addr().port()));
+        assert!(theirs.send(asked, None, Bytes::from_static(b"?"), 0));
+        theirs.flush(no_failure);
+        let (_, remote, local) = next(&mut ours).await;
+        assert_eq!((remote, local), (theirs.local_addr(), asked));
+        assert!(ours.send(remote, Some(local.ip()), Bytes::from_static(b"!"), 0));
+        ours.flush(no_failure);
+        assert_eq!(next(&mut theirs).await, (b"!".to_vec(), asked, theirs.local_addr()));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_wakes_the_reader_and_names_the_destination() {
+        for any in [ANY, "[::1]:0"] {
+            let mut ours = open(any);
+            for _ in 0..3 {
+                let closed = UdpSocket::bind(any).unwrap().local_addr().unwrap();
+                let mut told = Vec::new();
+                assert!(ours.send(closed, None, Bytes::from_static(b"?"), 7));
+                ours.flush(|failure| told.push((failure.remote, failure.token, failure.error.kind())));
+                while told.is_empty() {
+                    timeout(LONG, ours.readable()).await.unwrap().unwrap();
+                    assert_eq!(ours.receive(|_| panic!("nobody sent")).unwrap(), 0);
+                    ours.errors(|failure| told.push((failure.remote, failure.token, failure.error.kind())));
+                }
+                assert_eq!(told, [(closed, None, io::ErrorKind::ConnectionRefused)]);
+                assert!(timeout(Duration::ZERO, ours.readable()).await.is_err(), "told once");
+            }
+            assert_eq!(ours.counters().icmp_errors, 3);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_datagram_that_cannot_go_comes_back_by_its_token() {
+        let mut ours = open(ANY);
+        let to = ours.local_addr();
+        assert!(ours.send(to, None, Bytes::from(vec![0; 65_508]), 11));
+        assert!(ours.send(to, None, Bytes::from_static(b"fits"), 12));
+        let mut told = Vec::new();
+        ours.flush(|failure| told.push((failure.remote, failure.token)));
+        assert_eq!(told, [(to, Some(11))]);
+        assert_eq!(next(&mut ours).await.0, b"fits");
+    }
+
+    #[tokio::test]
+    async fn the_send_queue_is_bounded() {
+        let conf = UdpConf {
+            send_queue: 2,
+            ..UdpConf::default()
+        };
+        let mut ours = Udp::new(UdpSocket::bind(ANY).unwrap(), &conf).unwrap();
+        let to = ours.local_addr();
+        let sent: Vec<bool> = (0..4).map(|token| ours.send(to, None, Bytes::new(), token)).collect();
+        assert_eq!(sent, [true, true, false, false]);
+        assert_eq!((ours.queued(), ours.counters().refused), (2, 2));
+    }
+
+    /// Over the loopback a UDP socket never blocks, so a TCP connection stands in: it ignores the address and blocks when the peer does
+    /// not read.
+    #[tokio::test]
+    async fn a_blocked_flush_goes_on_when_there_is_room() {
+        let listener = std::net::TcpListener::bind(ANY).unwrap();
+        let ours = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (theirs, _) = listener.accept().unwrap();
+        let mut ours = Udp::new(UdpSocket::from(OwnedFd::from(ours)), &UdpConf::default()).unwrap();
+        let to = "127.0.0.1:9".parse().unwrap();
+        assert!(
+            timeout(Duration::ZERO, ours.writable()).await.is_err(),
+            "nothing is blocked"
+        );
+        let mut filled = 0;
+        while !ours.blocked {
+            assert!(ours.send(to, None, Bytes::from(vec![0; 60_000]), filled));
+            ours.flush(no_failure);
+            filled += 1;
+        }
+        assert!(ours.queued() > 0);
+        assert!(timeout(Duration::ZERO, ours.writable()).await.is_err(), "still full");
+        let reader = std::thread::spawn(move || io::copy(&mut &theirs, &mut io::sink()).unwrap());
+        while ours.queued() > 0 {
+            timeout(LONG, ours.writable()).await.unwrap().unwrap();
+            ours.flush(no_failure);
+        }
+        assert!(ours.counters().blocked > 0);
+        assert_eq!(ours.counters().sent, filled);
+        drop(ours);
+        reader.join().unwrap();
     }
 }

@@ -66,7 +66,9 @@ impl Default for StreamConf {
 /// A start for [`StreamConf::first_connection`] taken from the wall clock: seconds in the upper bits, so that a new
 /// generation never repeats an id unless 65,536 connections were made in every second since.
 pub fn first_connection_now() -> u64 {
-    let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let seconds = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs());
     (seconds & 0xffff_ffff) << 16
 }
 
