@@ -1,0 +1,487 @@
+//! The proxy core (RFC 3261 §16): what a transaction-stateful proxy does with a message, sans-IO.
+//!
+//! One [`Proxy`] belongs to one worker and owns all protocol state of it: server transactions with their response
+//! contexts, client transactions, one timing wheel. Feed it messages, answers and the time; do every [`Action`] it pushes,
+//! in order, before the next event. It never waits: what it does not know (where a request goes, what a name resolves to)
+//! it asks for by an action that carries a ticket, and goes on when the answer comes. A ticket whose request has ended
+//! meanwhile is simply unknown.
+//!
+//! `W` is the edge's own state of a target (its list of next hops); the core carries it and hands it back. `J` is told
+//! of every finished server transaction (the access log).
+
+mod best;
+mod cancel;
+mod check;
+mod conf;
+mod context;
+mod forward;
+mod receive;
+mod response;
+mod token;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::time::Instant;
+
+use bytes::Bytes;
+use slab::Slab;
+use smallvec::SmallVec;
+use sps_wire::flow::{Destination, Flow};
+use sps_wire::{Index, Limits, Message};
+
+pub use conf::{Conf, Fork, Listener};
+pub use context::Leave;
+pub use token::{BranchToken, Keys, MAGIC_COOKIE, MacKey, RouteToken, Travel};
+
+use crate::transaction::{self, State};
+use crate::wheel::Wheel;
+use context::{Active, Client, ClientMachine, Context, Server};
+
+/// The time of an event, as the edge saw it.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    /// For timers.
+    pub now: Instant,
+    /// For what others read: milliseconds since 1970.
+    pub unix_ms: u64,
+}
+
+/// Names a server transaction (or, in [`BranchTicket`], a branch of one) while a question about it is out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Ticket {
+    slot: u32,
+    serial: u32,
+}
+
+impl Ticket {
+    /// The ticket as one number, for tables of the edge and for messages between processes.
+    pub fn to_u64(self) -> u64 {
+        u64::from(self.slot) << 32 | u64::from(self.serial)
+    }
+
+    /// The reverse of [`Self::to_u64`].
+    pub fn from_u64(number: u64) -> Ticket {
+        Ticket {
+            slot: (number >> 32) as u32,
+            serial: number as u32,
+        }
+    }
+}
+
+/// Names one branch of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BranchTicket {
+    /// The request it belongs to.
+    pub request: Ticket,
+    branch: u16,
+}
+
+/// What the edge must do, in the order pushed.
+#[derive(Debug)]
+pub enum Action {
+    /// Send `bytes`. If that is found impossible, [`Proxy::on_send_failed`] wants `token` back, unless it is zero.
+    Send {
+        /// How it leaves.
+        leave: Leave,
+        /// A whole message.
+        bytes: Bytes,
+        /// Which client transaction it belongs to.
+        token: u64,
+    },
+    /// Find targets for this request, then call [`Proxy::on_targets`] or [`Proxy::on_refused`].
+    Route(Ticket),
+    /// Find the next destination of this branch ([`Proxy::walk`]), then call [`Proxy::on_destination`].
+    Walk(BranchTicket),
+    /// Let the registrar answer this request ([`Proxy::request_for_service`]), then call [`Proxy::on_service_response`].
+    Serve(Ticket),
+    /// Nobody waits for answers to questions about this request any more.
+    Forget(Ticket),
+}
+
+/// One place a request may go (§16.5), with the edge's state of how to get there.
+#[derive(Debug, Clone)]
+pub struct Target<W> {
+    /// The new Request-URI; empty to keep the one received.
+    pub uri: Bytes,
+    /// Preference in thousandths.
+    pub q: u16,
+    /// Route values to put on top, in order (RFC 3327 §5.2).
+    pub path: SmallVec<[Bytes; 1]>,
+    /// The flow a binding was made over, if the target is to be reached by it.
+    pub flow: Option<Flow>,
+    /// The edge's list of next hops and how far it has come.
+    pub walk: W,
+}
+
+/// One finished server transaction, for the access log.
+#[derive(Debug)]
+pub struct Finished<'a> {
+    /// The request as received.
+    pub request: Message<'a>,
+    /// Where it came from.
+    pub flow: Flow,
+    /// The status that went upstream; 408 also where RFC 4320 §4.2 lets nothing be sent.
+    pub status: u16,
+    /// When the request came, milliseconds since 1970.
+    pub received_ms: u64,
+    /// Milliseconds from the request to the final response.
+    pub took_ms: u64,
+    /// Where it went last.
+    pub next: Option<&'a Destination>,
+    /// The stage of routing that decided.
+    pub stage: &'static str,
+    /// Branches begun.
+    pub branches: usize,
+}
+
+/// Is told of every finished server transaction.
+pub trait Journal {
+    /// Called once for each, when its final response is decided.
+    fn finished(&mut self, finished: &Finished<'_>);
+}
+
+/// What the core has seen, since it began. Every refusal and drop is counted.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Counters {
+    /// Requests received, retransmissions included.
+    pub requests: u64,
+    /// Responses received.
+    pub responses: u64,
+    /// Requests that matched a transaction and were absorbed.
+    pub retransmissions: u64,
+    /// Messages that could not be read and got no answer.
+    pub garbage: u64,
+    /// Requests refused by the checks of §16.3.
+    pub refused: u64,
+    /// Requests refused because the transaction table was full.
+    pub overload: u64,
+    /// Responses that belong to no transaction of ours (RFC 6026 §8.9).
+    pub stray_responses: u64,
+    /// ACKs that nothing waits for.
+    pub stray_acks: u64,
+}
+
+/// The proxy core of one worker.
+pub struct Proxy<W, J> {
+    conf: Conf,
+    limits: Limits,
+    journal: J,
+    contexts: Slab<Context<W>>,
+    clients: Slab<Client>,
+    /// Server transactions by fingerprint (§17.2.3).
+    matching: HashMap<u128, u32, BuildHasherDefault<PassThrough>>,
+    wheel: Wheel<Wake>,
+    counters: Counters,
+    /// Seeded generator for serials and tags that need not be secret.
+    random: u64,
+    /// Scratch, kept for its memory. What a client machine asks for may lead to a server machine; hence two lists.
+    client_steps: Vec<transaction::Action<Bytes>>,
+    server_steps: Vec<transaction::Action<Bytes>>,
+    due: Vec<Wake>,
+    out: Vec<u8>,
+    indexes: Vec<Box<Index>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Wake {
+    Context(Ticket),
+    Client(Ticket),
+}
+
+/// Indexes kept for the next request.
+const INDEX_POOL: usize = 256;
+
+impl<W, J: Journal> Proxy<W, J> {
+    /// A core without a transaction. `seed` makes serials unlike those of other cores.
+    pub fn new(conf: Conf, limits: Limits, journal: J, seed: u64, now: Instant) -> Self {
+        Proxy {
+            conf,
+            limits,
+            journal,
+            contexts: Slab::new(),
+            clients: Slab::new(),
+            matching: HashMap::default(),
+            wheel: Wheel::new(now),
+            counters: Counters::default(),
+            random: seed | 1,
+            client_steps: Vec::new(),
+            server_steps: Vec::new(),
+            due: Vec::new(),
+            out: Vec::new(),
+            indexes: Vec::new(),
+        }
+    }
+
+    /// Puts a new configuration in force for what comes from now on. Transactions under way keep the listeners they use
+    /// by number, so the list of listeners must be the same.
+    pub fn reconfigure(&mut self, conf: Conf) {
+        self.conf = conf;
+    }
+
+    /// The configuration in force.
+    pub fn conf(&self) -> &Conf {
+        &self.conf
+    }
+
+    /// What has been counted so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Server transactions that live, those waiting for retransmissions included.
+    pub fn transactions(&self) -> usize {
+        self.contexts.len()
+    }
+
+    /// Client transactions that live.
+    pub fn client_transactions(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// The journal handed in.
+    pub fn journal_mut(&mut self) -> &mut J {
+        &mut self.journal
+    }
+
+    /// When to call [`Self::on_deadline`] next.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.wheel.next()
+    }
+
+    /// Time has passed: lets every machine that waited for it act.
+    pub fn on_deadline(&mut self, clock: Clock, todo: &mut Vec<Action>) {
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.advance(clock.now, &mut due);
+        for wake in due.drain(..) {
+            match wake {
+                Wake::Context(ticket) => self.wake_context(clock, ticket, todo),
+                Wake::Client(ticket) => self.wake_client(clock, ticket, todo),
+            }
+        }
+        self.due = due;
+    }
+
+    /// The request behind `ticket`, as received, with the flow it came by.
+    pub fn request(&self, ticket: Ticket) -> Option<(Message<'_>, Flow)> {
+        let active = self.context(ticket)?.active.as_ref()?;
+        Some((active.message(), active.flow))
+    }
+
+    /// Whether the request behind `ticket` was let through as part of a dialog, and the flow to its other side if known.
+    pub fn dialog(&self, ticket: Ticket) -> (bool, Option<Flow>) {
+        match self.context(ticket).and_then(|context| context.active.as_ref()) {
+            Some(active) => (active.route.token.is_some(), active.route.flow),
+            None => (false, None),
+        }
+    }
+
+    /// The Request-URI by which `ticket` is routed: as received, or as §16.4 repaired it.
+    pub fn routed_uri(&self, ticket: Ticket) -> Option<&[u8]> {
+        let active = self.context(ticket)?.active.as_ref()?;
+        match &active.route.repaired_uri {
+            Some(uri) => Some(uri),
+            None => active.message().request_uri(),
+        }
+    }
+
+    /// The topmost Route URI that is left after ours are taken off (§16.4), if any.
+    pub fn remaining_route(&self, ticket: Ticket) -> Option<&[u8]> {
+        let active = self.context(ticket)?.active.as_ref()?;
+        forward::remaining_routes(active).next()
+    }
+
+    /// The edge's state of a target, to find its next destination with.
+    pub fn walk(&mut self, ticket: BranchTicket) -> Option<&mut W> {
+        let context = self
+            .contexts
+            .get_mut(ticket.request.slot as usize)
+            .filter(|c| c.serial == ticket.request.serial)?;
+        let branch = context.active.as_mut()?.branches.get_mut(usize::from(ticket.branch))?;
+        Some(&mut branch.target.walk)
+    }
+
+    fn context(&self, ticket: Ticket) -> Option<&Context<W>> {
+        self.contexts
+            .get(ticket.slot as usize)
+            .filter(|context| context.serial == ticket.serial)
+    }
+
+    fn active(&mut self, ticket: Ticket) -> Option<&mut Active<W>> {
+        let context = self
+            .contexts
+            .get_mut(ticket.slot as usize)
+            .filter(|context| context.serial == ticket.serial)?;
+        context.active.as_deref_mut()
+    }
+
+    /// A number no peer can foresee well enough to matter: serials and sampling, never secrets (xorshift64*).
+    fn next_random(&mut self) -> u64 {
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn wake_context(&mut self, clock: Clock, ticket: Ticket, todo: &mut Vec<Action>) {
+        let Some(context) = self
+            .contexts
+            .get_mut(ticket.slot as usize)
+            .filter(|c| c.serial == ticket.serial)
+        else {
+            return;
+        };
+        context.wake_at = None;
+        let mut steps = std::mem::take(&mut self.server_steps);
+        match &mut context.server {
+            Server::Invite(machine) => machine.on_deadline(clock.now, &self.conf.timers, &mut steps),
+            Server::Other(machine) => machine.on_deadline(clock.now, &self.conf.timers, &mut steps),
+            Server::Ack => {}
+        }
+        self.perform_server(ticket, &mut steps, todo);
+        self.server_steps = steps;
+    }
+
+    /// Carries out what a server machine asked for, then looks after its next wake-up or its end.
+    fn perform_server(&mut self, ticket: Ticket, steps: &mut Vec<transaction::Action<Bytes>>, todo: &mut Vec<Action>) {
+        let Some(context) = self
+            .contexts
+            .get_mut(ticket.slot as usize)
+            .filter(|c| c.serial == ticket.serial)
+        else {
+            steps.clear();
+            return;
+        };
+        let mut ended = false;
+        for step in steps.drain(..) {
+            match step {
+                transaction::Action::Transmit(bytes) => {
+                    todo.push(Action::Send {
+                        leave: Leave::Reply(context.reply),
+                        bytes,
+                        token: 0,
+                    });
+                }
+                transaction::Action::Terminated => ended = true,
+                // Nobody acknowledged our final response: there is nobody left to tell.
+                transaction::Action::Timeout | transaction::Action::TransportFailed | transaction::Action::Deliver => {}
+            }
+        }
+        if ended {
+            self.remove_context(ticket, todo);
+            return;
+        }
+        let deadline = match &context.server {
+            Server::Invite(machine) => machine.deadline(),
+            Server::Other(machine) => machine.deadline(),
+            Server::Ack => None,
+        };
+        if let Some(at) = deadline
+            && context.wake_at.is_none_or(|wake_at| at < wake_at)
+        {
+            context.wake_at = Some(at);
+            self.wheel.insert(at, Wake::Context(ticket));
+        }
+    }
+
+    fn remove_context(&mut self, ticket: Ticket, todo: &mut Vec<Action>) {
+        let context = self.contexts.remove(ticket.slot as usize);
+        if let Some(fingerprint) = context.fingerprint {
+            self.matching.remove(&fingerprint);
+        }
+        if let Some(active) = context.active {
+            self.retire(ticket, *active, todo);
+        }
+    }
+
+    /// Lets go of what only an undecided request needs.
+    fn retire(&mut self, ticket: Ticket, active: Active<W>, todo: &mut Vec<Action>) {
+        if active.pending() {
+            todo.push(Action::Forget(ticket));
+        }
+        if self.indexes.len() < INDEX_POOL {
+            self.indexes.push(active.index);
+        }
+    }
+
+    /// Begins a wake-up entry for a client transaction if its next deadline is earlier than the one that stands.
+    fn schedule_client(&mut self, ticket: Ticket) {
+        let Some(client) = self
+            .clients
+            .get_mut(ticket.slot as usize)
+            .filter(|c| c.serial == ticket.serial)
+        else {
+            return;
+        };
+        let machine = match &client.machine {
+            ClientMachine::Invite(machine) => machine.deadline(),
+            ClientMachine::Other(machine) => machine.deadline(),
+        };
+        let cancel = client.cancel.deadline();
+        if let Some(at) = [machine, cancel, client.give_up_at].into_iter().flatten().min()
+            && client.wake_at.is_none_or(|wake_at| at < wake_at)
+        {
+            client.wake_at = Some(at);
+            self.wheel.insert(at, Wake::Client(ticket));
+        }
+    }
+
+    fn wake_client(&mut self, clock: Clock, ticket: Ticket, todo: &mut Vec<Action>) {
+        let Some(client) = self
+            .clients
+            .get_mut(ticket.slot as usize)
+            .filter(|c| c.serial == ticket.serial)
+        else {
+            return;
+        };
+        client.wake_at = None;
+        let gives_up = client.give_up_at.is_some_and(|at| at <= clock.now);
+        let mut steps = std::mem::take(&mut self.client_steps);
+        if client.cancel.on_deadline(clock.now, &self.conf.timers, &mut steps) {
+            self.perform_cancel(ticket, &mut steps, todo);
+        }
+        if let Some(client) = self.clients.get_mut(ticket.slot as usize) {
+            match &mut client.machine {
+                ClientMachine::Invite(machine) => machine.on_deadline(clock.now, &self.conf.timers, &mut steps),
+                ClientMachine::Other(machine) => machine.on_deadline(clock.now, &self.conf.timers, &mut steps),
+            }
+        }
+        self.perform_client(clock, ticket, None, &mut steps, todo);
+        self.client_steps = steps;
+        if gives_up {
+            self.on_timer_c(clock, ticket, todo);
+        }
+        self.schedule_client(ticket);
+    }
+
+    /// A server transaction whose request is still undecided.
+    fn undecided(&self, ticket: Ticket) -> bool {
+        match self.context(ticket) {
+            Some(context) => match &context.server {
+                Server::Invite(machine) => machine.state() == State::Proceeding,
+                Server::Other(machine) => matches!(machine.state(), State::Trying | State::Proceeding),
+                Server::Ack => true,
+            },
+            None => false,
+        }
+    }
+}
+
+/// Fingerprints are keyed hashes already.
+#[derive(Default)]
+struct PassThrough(u64);
+
+impl Hasher for PassThrough {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            self.0 ^= chunk.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        }
+    }
+
+    fn write_u128(&mut self, value: u128) {
+        self.0 = value as u64;
+    }
+}

@@ -1,0 +1,200 @@
+//! The checks a request passes before anything is done with it (RFC 3261 §16.3), each a small function of the message.
+
+use sps_wire::uri::{Scheme, Uri};
+use sps_wire::{Message, Method, Name};
+
+use super::conf::Conf;
+use super::token::{BranchToken, feed, finish};
+
+/// Why a request is refused: what the response says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub status: u16,
+    pub reason: Option<&'static str>,
+    /// Value of an Unsupported header.
+    pub unsupported: Vec<u8>,
+}
+
+impl Refusal {
+    pub fn new(status: u16, reason: &'static str) -> Refusal {
+        Refusal {
+            status,
+            reason: Some(reason),
+            unsupported: Vec::new(),
+        }
+    }
+
+    pub fn plain(status: u16) -> Refusal {
+        Refusal {
+            status,
+            reason: None,
+            unsupported: Vec::new(),
+        }
+    }
+}
+
+/// §16.3 steps 1 to 5. Step 6 (Proxy-Authorization) is a stage of routing.
+pub(super) fn check(conf: &Conf, message: Message<'_>, loop_hash: u64) -> Result<(), Refusal> {
+    reasonable_syntax(message)?;
+    uri_scheme(message)?;
+    max_forwards(message)?;
+    loop_detection(message, loop_hash)?;
+    proxy_require(message)?;
+    let _ = conf;
+    Ok(())
+}
+
+/// §16.3 step 1: only what a proxy acts upon needs to be well-formed.
+fn reasonable_syntax(message: Message<'_>) -> Result<(), Refusal> {
+    message.from().map_err(|_| Refusal::new(400, "Malformed From"))?;
+    message.to().map_err(|_| Refusal::new(400, "Malformed To"))?;
+    if message.has(Name::Route) && message.routes().any(|route| route.is_err()) {
+        return Err(Refusal::new(400, "Malformed Route"));
+    }
+    Ok(())
+}
+
+/// §16.3 step 2: a scheme we can neither resolve nor translate.
+fn uri_scheme(message: Message<'_>) -> Result<(), Refusal> {
+    let uri = message.request_uri().unwrap_or_default();
+    match Uri::parse(uri) {
+        Ok(Uri {
+            scheme: Scheme::Other(_),
+            ..
+        }) => Err(Refusal::plain(416)),
+        // A `?` part may not stand in a Request-URI (§19.1.1 table 1), but peers that send one are understood: it goes on as it came.
+        Ok(_) => Ok(()),
+        Err(_) => Err(Refusal::new(400, "Malformed Request-URI")),
+    }
+}
+
+/// §16.3 step 3.
+fn max_forwards(message: Message<'_>) -> Result<(), Refusal> {
+    match message.max_forwards() {
+        Ok(Some(0)) if message.method() != Some(Method::Options) => Err(Refusal::plain(483)),
+        Ok(_) => Ok(()),
+        Err(_) => Err(Refusal::new(400, "Malformed Max-Forwards")),
+    }
+}
+
+/// §16.3 step 4 as RFC 5393 §4.2.2 has it: a Via of ours whose loop hash is that of this request.
+fn loop_detection(message: Message<'_>, loop_hash: u64) -> Result<(), Refusal> {
+    for via in message.vias() {
+        // RFC 5393 §4.2.4: another element's Via need not please us.
+        let Ok(via) = via else { continue };
+        if via
+            .branch()
+            .and_then(BranchToken::parse)
+            .is_some_and(|token| token.loop_hash == loop_hash)
+        {
+            return Err(Refusal::plain(482));
+        }
+    }
+    Ok(())
+}
+
+/// §16.3 step 5: SPS has no extension that a client could demand of a proxy.
+fn proxy_require(message: Message<'_>) -> Result<(), Refusal> {
+    if !message.has(Name::ProxyRequire) {
+        return Ok(());
+    }
+    let mut unsupported = Vec::new();
+    for tag in message.option_tags(Name::ProxyRequire) {
+        if !unsupported.is_empty() {
+            unsupported.extend_from_slice(b", ");
+        }
+        unsupported.extend_from_slice(tag);
+    }
+    if unsupported.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal {
+        status: 420,
+        reason: None,
+        unsupported,
+    })
+}
+
+/// The second part of our branch token (RFC 5393 §4.2.1): all that routing decides by, and what tells transactions apart.
+///
+/// Not the method, which CANCEL and ACK change; nor Via and Max-Forwards, which change at each hop of a loop.
+pub(super) fn loop_hash(conf: &Conf, message: Message<'_>) -> u64 {
+    let mut hasher = conf.keys.loop_hasher();
+    feed(&mut hasher, message.request_uri().unwrap_or_default());
+    feed(&mut hasher, message.call_id());
+    if let Ok(from) = message.from() {
+        feed(&mut hasher, from.tag().unwrap_or_default());
+    }
+    if let Ok(to) = message.to() {
+        feed(&mut hasher, to.tag().unwrap_or_default());
+    }
+    if let Ok(cseq) = message.cseq() {
+        feed(&mut hasher, &cseq.number.to_be_bytes());
+    }
+    for name in [Name::Route, Name::ProxyRequire, Name::ProxyAuthorization] {
+        if message.has(name) {
+            for header in message.all(name) {
+                feed(&mut hasher, header.value());
+            }
+        }
+    }
+    finish(hasher) as u64
+}
+
+/// What a server transaction is found by (§17.2.3): branch, sent-by and method, where ACK and CANCEL count as the INVITE or
+/// request they refer to. Without the magic cookie (RFC 2543 peers) what the older rules compare.
+pub(super) fn fingerprint(conf: &Conf, message: Message<'_>, method: &[u8]) -> Option<u128> {
+    let via = message.top_via().ok()?;
+    let mut hasher = conf.keys.matching_hasher();
+    match via.branch().filter(|branch| has_magic_cookie(branch)) {
+        Some(branch) => {
+            feed(&mut hasher, branch);
+            feed_host(&mut hasher, &via);
+        }
+        None => {
+            feed(&mut hasher, message.request_uri().unwrap_or_default());
+            feed(&mut hasher, message.from().ok()?.tag().unwrap_or_default());
+            feed(&mut hasher, message.call_id());
+            feed(&mut hasher, &message.cseq().ok()?.number.to_be_bytes());
+            feed(&mut hasher, via.value().text());
+        }
+    }
+    feed(&mut hasher, method);
+    Some(finish(hasher))
+}
+
+/// §8.1.1.7: seven characters, compared without case as all of a branch is.
+fn has_magic_cookie(branch: &[u8]) -> bool {
+    branch
+        .get(..7)
+        .is_some_and(|start| start.eq_ignore_ascii_case(super::MAGIC_COOKIE))
+}
+
+fn feed_host(hasher: &mut siphasher::sip128::SipHasher13, via: &sps_wire::Via<'_>) {
+    match via.host {
+        sps_wire::uri::Host::Name(name) => name
+            .iter()
+            .for_each(|byte| std::hash::Hasher::write_u8(hasher, byte.to_ascii_lowercase())),
+        sps_wire::uri::Host::V4(ip) => feed(hasher, &ip.octets()),
+        sps_wire::uri::Host::V6(ip) => feed(hasher, &ip.octets()),
+    }
+    feed(hasher, &via.port.unwrap_or(0).to_be_bytes());
+}
+
+/// The To tag of a response made without a transaction: an ACK that bears it is for us, and is absorbed.
+pub(super) fn stateless_tag(conf: &Conf, message: Message<'_>) -> [u8; 16] {
+    let mut hasher = conf.keys.tag_hasher();
+    feed(&mut hasher, message.call_id());
+    if let Ok(from) = message.from() {
+        feed(&mut hasher, from.tag().unwrap_or_default());
+    }
+    if let Ok(cseq) = message.cseq() {
+        feed(&mut hasher, &cseq.number.to_be_bytes());
+    }
+    let mut tag = [0; 16];
+    let hash = finish(hasher) as u64;
+    for (at, digit) in tag.iter_mut().enumerate() {
+        *digit = b"0123456789abcdef"[(hash >> (at * 4)) as usize & 15];
+    }
+    tag
+}

@@ -1,0 +1,185 @@
+//! The response context (RFC 3261 §16.7) with its server transaction, and the client transactions that serve it.
+//!
+//! What a phase needs lives only as long as the phase: the request, its target set and its branches hang in one box that
+//! goes when the final response has gone upstream; what is left then is the machine and the way back.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use sps_wire::Index;
+use sps_wire::Message;
+use sps_wire::flow::{Destination, Flow};
+
+use super::token::RouteToken;
+use super::{Target, Ticket};
+use crate::timers::TimerConf;
+use crate::transaction::{self, InviteClient, InviteServer, NonInviteClient, NonInviteServer};
+
+/// A server transaction and, while it is undecided, what is known of its request.
+pub(super) struct Context<W> {
+    /// Tells successive owners of one place in the table apart.
+    pub serial: u32,
+    /// What retransmissions, CANCEL and ACK are matched by (§17.2.3); none for an ACK on its way through.
+    pub fingerprint: Option<u128>,
+    pub server: Server,
+    /// Where responses go (§18.2.2, RFC 3581): the flow the request came by, its remote port as the Via asks.
+    pub reply: Flow,
+    /// The earliest time the wheel wakes this context; later deadlines need no entry of their own.
+    pub wake_at: Option<Instant>,
+    pub active: Option<Box<Active<W>>>,
+}
+
+pub(super) enum Server {
+    Invite(InviteServer<Bytes>),
+    Other(NonInviteServer<Bytes>),
+    /// An ACK for a 2xx: forwarded without a transaction (§16.11 is not meant: §13.2.2.4, §17.1.1.3).
+    Ack,
+}
+
+/// What is known of a request until its final response has gone upstream.
+pub(super) struct Active<W> {
+    pub request: Bytes,
+    pub index: Box<Index>,
+    /// The flow the request came by, untouched.
+    pub flow: Flow,
+    pub received_at: Instant,
+    pub received_ms: u64,
+    pub route: RouteFacts,
+    pub loop_hash: u64,
+    /// Targets not yet tried, best first.
+    pub waiting: SmallVec<[Target<W>; 1]>,
+    pub branches: SmallVec<[Branch<W>; 1]>,
+    /// The best final response so far (§16.7 step 6), as it will go upstream.
+    pub best: Option<Best>,
+    /// Header lines of 401 and 407 responses that were not the best (§16.7 step 7).
+    pub challenges: Vec<u8>,
+    /// The routing stage that decided, for the access log.
+    pub stage: &'static str,
+    /// Where the request went last, for the access log.
+    pub next: Option<Destination>,
+    /// The targets are not known yet: routing has been asked.
+    pub routing: bool,
+    /// CANCEL came from upstream, or a 6xx from downstream: no new branch is begun.
+    pub cancelled: bool,
+    /// CANCEL came from upstream: the answer is 487.
+    pub caller_cancelled: bool,
+    /// Reason headers, whole lines, for the CANCELs we send (RFC 3326).
+    pub cancel_reason: Vec<u8>,
+}
+
+impl<W> Active<W> {
+    pub fn message(&self) -> Message<'_> {
+        self.index
+            .message(&self.request)
+            .unwrap_or_else(|| unreachable!("the index was made of these bytes"))
+    }
+
+    /// Whether some branch may still give a final response.
+    pub fn pending(&self) -> bool {
+        self.routing || self.branches.iter().any(|branch| !branch.done)
+    }
+}
+
+/// What §16.4 made of the Route header and the Request-URI.
+#[derive(Debug, Default, Clone)]
+pub(super) struct RouteFacts {
+    /// Route values of ours, on top, to be taken off.
+    pub own_routes: usize,
+    /// A strict router put our Record-Route URI into the Request-URI: the last Route value is the real one.
+    pub repaired_uri: Option<Bytes>,
+    /// The Route that pointed at us bore a valid MAC: the request belongs to a dialog we let through.
+    pub token: Option<RouteToken>,
+    /// The flow that leads to the dialog's other side, if its token names one.
+    pub flow: Option<Flow>,
+}
+
+pub(super) struct Best {
+    pub status: u16,
+    /// As received, our Via taken off; empty for a response to be made here.
+    pub bytes: Bytes,
+}
+
+/// One attempt: a target and the client transaction that tries its destinations in turn.
+pub(super) struct Branch<W> {
+    pub target: Target<W>,
+    /// Place in the table of client transactions.
+    pub client: Option<Ticket>,
+    pub done: bool,
+    /// Best status so far, for failover: what the last destination said.
+    pub status: u16,
+}
+
+/// A client transaction.
+pub(super) struct Client {
+    pub serial: u32,
+    pub context: Ticket,
+    pub branch: u16,
+    pub machine: ClientMachine,
+    pub wake_at: Option<Instant>,
+    /// Timer C (§16.6 step 11); after a CANCEL, when the branch is given up (§9.1).
+    pub give_up_at: Option<Instant>,
+    pub cancel: Cancel,
+    /// Where its messages go. Gone with the request once a 2xx came.
+    pub leave: Option<Box<Leave>>,
+}
+
+pub(super) enum ClientMachine {
+    Invite(InviteClient<Bytes>),
+    Other(NonInviteClient<Bytes>),
+}
+
+/// Whether an INVITE of ours is being cancelled (§9.1).
+pub(super) enum Cancel {
+    No,
+    /// Not before a provisional response has come.
+    Wanted,
+    /// The CANCEL's own transaction; its branch token is that of the INVITE, so it lives with it.
+    Sent(Box<NonInviteClient<Bytes>>),
+}
+
+impl Cancel {
+    pub fn deadline(&self) -> Option<Instant> {
+        match self {
+            Cancel::Sent(machine) => machine.deadline(),
+            Cancel::No | Cancel::Wanted => None,
+        }
+    }
+
+    /// Whether there was a machine to tell.
+    pub fn on_deadline(&mut self, now: Instant, conf: &TimerConf, steps: &mut Vec<transaction::Action<Bytes>>) -> bool {
+        match self {
+            Cancel::Sent(machine) => {
+                machine.on_deadline(now, conf, steps);
+                true
+            }
+            Cancel::No | Cancel::Wanted => false,
+        }
+    }
+}
+
+/// How a message leaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leave {
+    /// Back where a request came from. If its stream is gone, a new one to the same address is opened (§18.2.2).
+    Reply(Flow),
+    /// Over a flow that a binding or a dialog is reached by; if it is gone, the send has failed.
+    Flow(Flow),
+    /// To a destination, by the listener of that number.
+    Onward {
+        /// Index into [`super::Conf::listeners`].
+        listener: usize,
+        /// Where to.
+        destination: Destination,
+    },
+}
+
+impl Leave {
+    /// Whether the transport repeats lost bytes by itself.
+    pub fn is_reliable(&self) -> bool {
+        match self {
+            Leave::Reply(flow) | Leave::Flow(flow) => flow.transport.is_reliable(),
+            Leave::Onward { destination, .. } => destination.transport.is_reliable(),
+        }
+    }
+}

@@ -1,0 +1,445 @@
+//! Sending a request on: targets in order of preference, and the copy each branch gets (RFC 3261 §16.5, §16.6).
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use sps_wire::flow::{Destination, Flow, Transport};
+use sps_wire::uri::Uri;
+use sps_wire::{Message, Method, Name, Patch, Response};
+
+use super::conf::{Conf, Fork};
+use super::context::{Active, Branch, Cancel, Client, ClientMachine, Leave, Server};
+use super::token::{BranchToken, RouteToken};
+use super::{Action, BranchTicket, Clock, Journal, Proxy, Target, Ticket, receive};
+use crate::transaction::{InviteClient, NonInviteClient};
+
+impl<W, J: Journal> Proxy<W, J> {
+    /// Routing found where the request behind `ticket` goes; `stage` is the stage that decided, for the access log.
+    pub fn on_targets(
+        &mut self,
+        clock: Clock,
+        ticket: Ticket,
+        stage: &'static str,
+        mut targets: SmallVec<[Target<W>; 1]>,
+        todo: &mut Vec<Action>,
+    ) {
+        let most = self.conf.max_targets;
+        let Some(active) = self.active(ticket).filter(|active| active.routing) else {
+            return;
+        };
+        active.routing = false;
+        active.stage = stage;
+        if targets.len() > 1 {
+            targets.sort_by_key(|target| std::cmp::Reverse(target.q));
+            targets.truncate(most);
+        }
+        // A target is taken from the end, so that the rest need not move.
+        targets.reverse();
+        active.waiting = targets;
+        self.settle(clock, ticket, todo);
+    }
+
+    /// Routing decided that the request behind `ticket` goes nowhere.
+    pub fn on_refused(
+        &mut self,
+        clock: Clock,
+        ticket: Ticket,
+        stage: &'static str,
+        response: &Response<'_>,
+        todo: &mut Vec<Action>,
+    ) {
+        let Some(active) = self.active(ticket).filter(|active| active.routing) else {
+            return;
+        };
+        active.routing = false;
+        active.stage = stage;
+        self.respond(clock, ticket, response, todo);
+    }
+
+    /// The edge found the next destination of a branch, or says with which status the branch ends when there is none left
+    /// and none was tried.
+    pub fn on_destination(
+        &mut self,
+        clock: Clock,
+        ticket: BranchTicket,
+        found: Result<Destination, u16>,
+        todo: &mut Vec<Action>,
+    ) {
+        let request = ticket.request;
+        let Some(active) = self.active(request) else { return };
+        let Some(branch) = active.branches.get(usize::from(ticket.branch)) else {
+            return;
+        };
+        if branch.done || branch.client.is_some() {
+            return;
+        }
+        match found {
+            Ok(destination) => {
+                let listener = self.conf.listener_towards(destination.transport, &destination.addr);
+                match listener {
+                    Some(listener) => self.launch(clock, ticket, Leave::Onward { listener, destination }, todo),
+                    // No socket of ours speaks that transport or address family.
+                    None => todo.push(Action::Walk(ticket)),
+                }
+            }
+            Err(status) => {
+                let tried = branch.status != 0;
+                self.end_branch(
+                    request,
+                    ticket.branch,
+                    if tried { 0 } else { status },
+                    Bytes::new(),
+                    todo,
+                );
+                self.settle(clock, request, todo);
+            }
+        }
+    }
+
+    /// Begins the next targets: all of the highest q, or one if forking is sequential (§16.6).
+    pub(super) fn begin_branches(&mut self, clock: Clock, ticket: Ticket, todo: &mut Vec<Action>) {
+        let fork = self.conf.fork;
+        let Some(active) = self.active(ticket) else { return };
+        let first = active.branches.len();
+        let Some(q) = active.waiting.last().map(|target| target.q) else {
+            return;
+        };
+        while active.waiting.last().is_some_and(|target| target.q == q)
+            && let Some(target) = active.waiting.pop()
+        {
+            active.branches.push(Branch {
+                target,
+                client: None,
+                done: false,
+                status: 0,
+            });
+            if fork == Fork::Sequential {
+                break;
+            }
+        }
+        for branch in first..active.branches.len() {
+            let ticket = BranchTicket {
+                request: ticket,
+                branch: branch as u16,
+            };
+            match self
+                .active(ticket.request)
+                .and_then(|active| active.branches.get(branch))
+                .map(|branch| branch.target.flow)
+            {
+                Some(Some(flow)) => self.launch(clock, ticket, Leave::Flow(flow), todo),
+                Some(None) => todo.push(Action::Walk(ticket)),
+                None => return,
+            }
+        }
+    }
+
+    /// §16.6 steps 8 to 11: the copy leaves, and a client transaction looks after it.
+    fn launch(&mut self, clock: Clock, ticket: BranchTicket, leave: Leave, todo: &mut Vec<Action>) {
+        let serial = self.next_random() as u32;
+        let entry = self.clients.vacant_entry();
+        let client = Ticket {
+            slot: entry.key() as u32,
+            serial,
+        };
+        let Some(context) = self.contexts.get_mut(ticket.request.slot as usize) else {
+            return;
+        };
+        let Some(active) = context.active.as_deref_mut() else {
+            return;
+        };
+        let branch_token = BranchToken {
+            generation: self.conf.generation,
+            worker: self.conf.worker,
+            slot: client.slot,
+            serial,
+            loop_hash: active.loop_hash,
+        };
+        let Some(branch) = active.branches.get(usize::from(ticket.branch)) else {
+            return;
+        };
+        self.out.clear();
+        write_request(
+            &self.conf,
+            clock,
+            active,
+            &branch.target,
+            &leave,
+            branch_token,
+            &mut self.out,
+        );
+        let bytes = Bytes::copy_from_slice(&self.out);
+        if let Leave::Onward { destination, .. } = &leave {
+            active.next = Some(destination.clone());
+        } else if let Leave::Flow(flow) = &leave {
+            active.next = Some(Destination {
+                transport: flow.transport,
+                addr: flow.remote,
+                tls_name: None,
+            });
+        }
+        let mut steps = std::mem::take(&mut self.client_steps);
+        let reliable = leave.is_reliable();
+        let (machine, give_up_at) = match &context.server {
+            Server::Invite(_) => {
+                let machine = InviteClient::start(clock.now, bytes, reliable, &self.conf.timers, &mut steps);
+                (
+                    ClientMachine::Invite(machine),
+                    Some(clock.now + self.conf.timers.timer_c),
+                )
+            }
+            Server::Other(_) => {
+                let machine = NonInviteClient::start(clock.now, bytes, reliable, &self.conf.timers, &mut steps);
+                (ClientMachine::Other(machine), None)
+            }
+            Server::Ack => {
+                // An ACK is sent once and nothing comes back; its branch token belongs to no transaction.
+                todo.push(Action::Send { leave, bytes, token: 0 });
+                self.client_steps = steps;
+                self.journal_and_drop_ack(ticket.request, todo);
+                return;
+            }
+        };
+        if let Some(branch) = active.branches.get_mut(usize::from(ticket.branch)) {
+            branch.client = Some(client);
+        }
+        entry.insert(Client {
+            serial,
+            context: ticket.request,
+            branch: ticket.branch,
+            machine,
+            wake_at: None,
+            give_up_at,
+            cancel: Cancel::No,
+            leave: Some(Box::new(leave)),
+        });
+        self.perform_client(clock, client, None, &mut steps, todo);
+        self.client_steps = steps;
+    }
+
+    fn journal_and_drop_ack(&mut self, ticket: Ticket, todo: &mut Vec<Action>) {
+        if let Some(active) = self.active(ticket) {
+            active.branches.iter_mut().for_each(|branch| branch.done = true);
+        }
+        self.remove_context(ticket, todo);
+    }
+
+    /// The request as the registrar behind us gets it: as received, its top Via stamped so that the response comes out right.
+    pub fn request_for_service(&mut self, ticket: Ticket) -> Option<(&[u8], Flow)> {
+        let context = self
+            .contexts
+            .get(ticket.slot as usize)
+            .filter(|context| context.serial == ticket.serial)?;
+        let active = context.active.as_deref()?;
+        let message = active.message();
+        self.out.clear();
+        let mut patch = Patch::new(message.bytes());
+        if let Ok(via) = message.top_via() {
+            receive::stamp(message, active.flow).patch(&via, &mut patch);
+        }
+        patch.write(&mut self.out);
+        Some((&self.out, active.flow))
+    }
+}
+
+/// The Route values that are left after ours are taken off and a strict router's work is undone (§16.4).
+pub(super) fn remaining_routes<W>(active: &Active<W>) -> impl Iterator<Item = &[u8]> {
+    let message = active.message();
+    let own = active.route.own_routes;
+    // The last value is the Request-URI that the strict router moved there.
+    let last = if active.route.repaired_uri.is_some() {
+        message.routes().count().saturating_sub(1)
+    } else {
+        usize::MAX
+    };
+    message
+        .routes()
+        .enumerate()
+        .filter(move |(at, _)| *at >= own && *at < last)
+        .filter_map(|(_, route)| Some(route.ok()?.uri))
+}
+
+/// Writes the copy of a request that one branch sends (§16.6). Everything a proxy need not change leaves as it came.
+fn write_request<W>(
+    conf: &Conf,
+    clock: Clock,
+    active: &Active<W>,
+    target: &Target<W>,
+    leave: &Leave,
+    branch: BranchToken,
+    out: &mut Vec<u8>,
+) {
+    let message = active.message();
+    let (transport, listener) = leaving_listener(conf, leave);
+    let sent_by = conf
+        .listeners
+        .get(listener)
+        .map_or("localhost", |listener| &listener.sent_by);
+    let mut patch = Patch::new(message.bytes());
+
+    // Step 2: the Request-URI, unless it stays as it came.
+    let mut uri: &[u8] = match &active.route.repaired_uri {
+        Some(uri) => uri,
+        None => message.request_uri().unwrap_or_default(),
+    };
+    if !target.uri.is_empty() {
+        uri = &target.uri;
+    }
+
+    // Steps 6 and 7: routes of the target on top of those that are left. A first one without `lr` is a strict router: it
+    // gets its own URI as Request-URI, and the real one goes last.
+    let mut first_route = target.path.first().map(|route| bracketless(route));
+    if first_route.is_none() {
+        first_route = remaining_routes(active).next();
+    }
+    let strict = first_route.is_some_and(|route| Uri::parse(route).is_ok_and(|uri| uri.is_sip() && !uri.is_loose()));
+    let rewrite_routes = strict || active.route.repaired_uri.is_some();
+    let start = message.start_range().end;
+
+    // Step 8: our Via.
+    patch.insert_with(start, |out| {
+        out.extend_from_slice(b"Via: SIP/2.0/");
+        out.extend_from_slice(transport.via_str().as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(sent_by.as_bytes());
+        out.extend_from_slice(b";branch=");
+        branch.write(out);
+        out.extend_from_slice(b"\r\n");
+    });
+
+    // Step 4.
+    if conf.record_route && forms_dialog(message) {
+        write_record_route(conf, clock, active, target, listener, message, &mut patch);
+    }
+
+    if rewrite_routes {
+        patch.remove_all(message, Name::Route);
+        let mut routes: SmallVec<[&[u8]; 8]> = target.path.iter().map(|route| bracketless(route)).collect();
+        routes.extend(remaining_routes(active));
+        if strict {
+            routes.push(uri);
+            uri = routes.remove(0);
+        }
+        for route in routes {
+            insert_route(&mut patch, start, route);
+        }
+    } else {
+        for route in &target.path {
+            insert_route(&mut patch, start, bracketless(route));
+        }
+        if active.route.own_routes > 0 {
+            patch.remove_first(message, Name::Route, active.route.own_routes);
+        }
+    }
+    if Some(uri) != message.request_uri() {
+        patch.replace(message.request_uri_range(), uri);
+    }
+
+    // Step 3.
+    match (message.max_forwards(), message.first(Name::MaxForwards)) {
+        (Ok(Some(hops)), Some(header)) => {
+            patch.replace_with(header.value_range(), |out| {
+                sps_wire::write::write_u32(u32::from(hops.saturating_sub(1)), out)
+            });
+        }
+        _ => patch.insert(start, b"Max-Forwards: 70\r\n"),
+    }
+
+    // §18.2.1: what the transport saw of the previous hop. Step 10: a stream needs Content-Length.
+    if let Ok(via) = message.top_via() {
+        receive::stamp(message, active.flow).patch(&via, &mut patch);
+    }
+    if transport.is_reliable() && !message.has(Name::ContentLength) {
+        patch.insert_with(start, |out| {
+            out.extend_from_slice(b"Content-Length: ");
+            sps_wire::write::write_u32(message.body().len() as u32, out);
+            out.extend_from_slice(b"\r\n");
+        });
+    }
+    patch.write(out);
+}
+
+fn insert_route(patch: &mut Patch<'_>, at: usize, route: &[u8]) {
+    patch.insert_with(at, |out| {
+        out.extend_from_slice(b"Route: <");
+        out.extend_from_slice(route);
+        out.extend_from_slice(b">\r\n");
+    });
+}
+
+/// Path values are kept as received, angle brackets and all.
+fn bracketless(route: &[u8]) -> &[u8] {
+    sps_wire::NameAddr::parse(route).map_or(route, |address| address.uri)
+}
+
+/// Whether a request may begin a dialog in which we want to stay (§16.6 step 4). Unknown methods may.
+fn forms_dialog(message: Message<'_>) -> bool {
+    use Method::*;
+    let begins = match message.method() {
+        Some(Invite | Subscribe | Refer | Notify | Other(_)) => true,
+        Some(Ack | Bye | Cancel | Register | Options | Info | Update | Prack | Message | Publish) | None => false,
+    };
+    begins && message.to().is_ok_and(|to| to.tag().is_none())
+}
+
+/// §16.6 step 4: one Record-Route; two where the request leaves by another listener than it came by, so that each side
+/// finds the one it can reach on its side (RFC 5658 §3).
+fn write_record_route<W>(
+    conf: &Conf,
+    clock: Clock,
+    active: &Active<W>,
+    target: &Target<W>,
+    leaving: usize,
+    message: Message<'_>,
+    patch: &mut Patch<'_>,
+) {
+    let came_by = conf
+        .listener_at(active.flow.transport, &active.flow.local)
+        .unwrap_or(leaving);
+    let tag = message.from().ok().and_then(|from| from.tag()).unwrap_or_default();
+    let token = RouteToken {
+        made_s: (clock.unix_ms / 1000) as u32,
+        up: needs_flow(active.flow, message).then_some(active.flow),
+        down: target.flow,
+    };
+    let start = message.start_range().end;
+    for listener in std::iter::once(leaving).chain((came_by != leaving).then_some(came_by)) {
+        let Some(listener) = conf.listeners.get(listener) else {
+            continue;
+        };
+        patch.insert_with(start, |out| {
+            out.extend_from_slice(b"Record-Route: <sip:");
+            conf.keys.write_route_token(&token, message.call_id(), tag, out);
+            out.push(b'@');
+            out.extend_from_slice(listener.sent_by.as_bytes());
+            if listener.transport != Transport::Udp {
+                out.extend_from_slice(b";transport=");
+                out.extend_from_slice(listener.transport.as_str().as_bytes());
+            }
+            out.extend_from_slice(b";lr>\r\n");
+        });
+    }
+}
+
+/// Whether later requests towards the caller must take the flow this one came by: it came over a stream, or its sender
+/// does not know its own address (RFC 5626 §5.2).
+fn needs_flow(flow: Flow, message: Message<'_>) -> bool {
+    if flow.transport.is_reliable() {
+        return true;
+    }
+    message
+        .top_via()
+        .is_ok_and(|via| via.host.ip() != Some(flow.remote.ip()) || via.port.unwrap_or(5060) != flow.remote.port())
+}
+
+/// Which listener speaks for a message that leaves this way.
+fn leaving_listener(conf: &Conf, leave: &Leave) -> (Transport, usize) {
+    match leave {
+        Leave::Onward { listener, destination } => (destination.transport, *listener),
+        Leave::Flow(flow) | Leave::Reply(flow) => {
+            let at = conf
+                .listener_at(flow.transport, &flow.local)
+                .or_else(|| conf.listener_towards(flow.transport, &flow.remote));
+            (flow.transport, at.unwrap_or(0))
+        }
+    }
+}

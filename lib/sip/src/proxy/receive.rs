@@ -1,0 +1,390 @@
+//! A message has come: to which transaction it belongs, and if to none, whether it begins one (RFC 3261 §16.3 to §16.5, §17.2.3).
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use sps_wire::flow::Flow;
+use sps_wire::uri::Uri;
+use sps_wire::{Index, Message, Method, Name, Response, ViaStamp};
+
+use super::check::{self, Refusal};
+use super::context::{Active, Context, RouteFacts, Server};
+use super::token::Travel;
+use super::{Action, Clock, Finished, Journal, Leave, Proxy, Ticket};
+use crate::transaction::{InviteServer, NonInviteServer};
+
+/// What SPS answers to OPTIONS about itself (§11.2).
+const OPTIONS_HEADERS: &[(&str, &[u8])] = &[
+    (
+        "Allow",
+        b"INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, INFO, UPDATE, PRACK, REFER, MESSAGE, SUBSCRIBE, NOTIFY, PUBLISH",
+    ),
+    ("Accept", b"*/*"),
+    ("Accept-Encoding", b"*"),
+    ("Accept-Language", b"*"),
+    ("Supported", b"path"),
+];
+
+/// A request that belongs to no transaction and passed all checks.
+struct Fresh {
+    fingerprint: Option<u128>,
+    reply: Flow,
+    route: RouteFacts,
+    loop_hash: u64,
+    kind: Kind,
+    duty: Duty,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Invite,
+    Ack,
+    Other,
+}
+
+/// Who answers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Duty {
+    Route,
+    Registrar,
+    Ourselves,
+}
+
+impl<W, J: Journal> Proxy<W, J> {
+    /// One message as framed by the transport, and the flow it came by.
+    pub fn on_message(&mut self, clock: Clock, flow: Flow, bytes: &[u8], todo: &mut Vec<Action>) {
+        let mut index = self.indexes.pop().unwrap_or_default();
+        let fresh = match sps_wire::parse(bytes, &mut index, &self.limits) {
+            Ok(message) if message.is_request() => self.sort(clock, flow, message, todo),
+            Ok(message) => {
+                self.on_response(clock, message, todo);
+                None
+            }
+            Err(error) => {
+                self.refuse_unreadable(clock, flow, bytes, &index, error, todo);
+                None
+            }
+        };
+        match fresh {
+            Some(fresh) => self.begin(clock, flow, bytes, index, fresh, todo),
+            None => self.indexes.push(index),
+        }
+    }
+
+    /// Finds the transaction a request belongs to; gives it back if it begins one.
+    fn sort(&mut self, clock: Clock, flow: Flow, message: Message<'_>, todo: &mut Vec<Action>) -> Option<Fresh> {
+        self.counters.requests += 1;
+        let Some(reply) = reply_flow(flow, message) else {
+            // Nobody can be answered without a readable top Via.
+            self.counters.garbage += 1;
+            return None;
+        };
+        let method = message.method()?;
+        let fingerprint = match method {
+            // §17.2.3, §9.2: an ACK and a CANCEL carry the branch of what they are about.
+            Method::Ack => check::fingerprint(&self.conf, message, b"INVITE"),
+            other => check::fingerprint(&self.conf, message, other.as_bytes()),
+        };
+        if let Some(&slot) = fingerprint.and_then(|fingerprint| self.matching.get(&fingerprint)) {
+            let ticket = Ticket {
+                slot,
+                serial: self.contexts.get(slot as usize).map_or(0, |context| context.serial),
+            };
+            if !self.on_known(clock, ticket, method, todo) {
+                return None;
+            }
+            // RFC 6026 §7.1: an ACK in Accepted acknowledges the 2xx and goes on to who sent that.
+        }
+        let refused = match method {
+            Method::Ack => {
+                if let Ok(to) = message.to()
+                    && to.tag() == Some(&check::stateless_tag(&self.conf, message)[..])
+                {
+                    return None;
+                }
+                None
+            }
+            Method::Cancel => return self.on_cancel(clock, reply, fingerprint, message, todo),
+            _ => None::<Refusal>,
+        };
+        let loop_hash = check::loop_hash(&self.conf, message);
+        let refused = refused.or_else(|| check::check(&self.conf, message, loop_hash).err());
+        if let Some(refusal) = refused {
+            self.counters.refused += 1;
+            self.refuse(clock, flow, reply, message, &refusal, todo);
+            return None;
+        }
+        if self.contexts.len() >= self.conf.max_transactions && method != Method::Ack {
+            // RFC 7339 §5.10.2: overload is 503 without Retry-After, which would silence the whole server upstream.
+            self.counters.overload += 1;
+            self.refuse(clock, flow, reply, message, &Refusal::new(503, "Overload"), todo);
+            return None;
+        }
+        let route = self.preprocess_route(flow, message);
+        let kind = match method {
+            Method::Invite => Kind::Invite,
+            Method::Ack => Kind::Ack,
+            _ => Kind::Other,
+        };
+        let duty = self.duty(flow, method, message, &route);
+        let fingerprint = if kind == Kind::Ack { None } else { fingerprint };
+        Some(Fresh {
+            fingerprint,
+            reply,
+            route,
+            loop_hash,
+            kind,
+            duty,
+        })
+    }
+
+    /// A request that matches a server transaction. Gives whether it goes on as a request of its own.
+    fn on_known(&mut self, clock: Clock, ticket: Ticket, method: Method<'_>, todo: &mut Vec<Action>) -> bool {
+        let mut steps = std::mem::take(&mut self.server_steps);
+        if let Some(context) = self.contexts.get_mut(ticket.slot as usize) {
+            match &mut context.server {
+                Server::Invite(machine) if method == Method::Ack => {
+                    machine.on_ack(clock.now, &self.conf.timers, &mut steps)
+                }
+                Server::Invite(machine) => machine.on_retransmission(&mut steps),
+                Server::Other(machine) => machine.on_retransmission(&mut steps),
+                Server::Ack => {}
+            }
+        }
+        if method != Method::Ack {
+            self.counters.retransmissions += 1;
+        }
+        let goes_on = steps.contains(&crate::transaction::Action::Deliver);
+        self.perform_server(ticket, &mut steps, todo);
+        self.server_steps = steps;
+        goes_on
+    }
+
+    /// Makes the server transaction and asks whoever must decide.
+    fn begin(
+        &mut self,
+        clock: Clock,
+        flow: Flow,
+        bytes: &[u8],
+        index: Box<Index>,
+        fresh: Fresh,
+        todo: &mut Vec<Action>,
+    ) {
+        let reliable = flow.transport.is_reliable();
+        let serial = self.next_random() as u32;
+        let server = match fresh.kind {
+            Kind::Invite => Server::Invite(InviteServer::start(reliable)),
+            Kind::Other => Server::Other(NonInviteServer::start(reliable)),
+            Kind::Ack => Server::Ack,
+        };
+        let active = Active {
+            request: Bytes::copy_from_slice(bytes),
+            index,
+            flow,
+            received_at: clock.now,
+            received_ms: clock.unix_ms,
+            route: fresh.route,
+            loop_hash: fresh.loop_hash,
+            waiting: SmallVec::new(),
+            branches: SmallVec::new(),
+            best: None,
+            challenges: Vec::new(),
+            stage: "",
+            next: None,
+            routing: fresh.duty == Duty::Route,
+            cancelled: false,
+            caller_cancelled: false,
+            cancel_reason: Vec::new(),
+        };
+        let slot = self.contexts.insert(Context {
+            serial,
+            fingerprint: fresh.fingerprint,
+            server,
+            reply: fresh.reply,
+            wake_at: None,
+            active: Some(Box::new(active)),
+        }) as u32;
+        if let Some(fingerprint) = fresh.fingerprint {
+            self.matching.insert(fingerprint, slot);
+        }
+        let ticket = Ticket { slot, serial };
+        match fresh.duty {
+            Duty::Route => {
+                if fresh.kind == Kind::Invite {
+                    // §17.2.1: at once, since nobody knows how long routing will take.
+                    self.respond(clock, ticket, &Response::new(100), todo);
+                }
+                todo.push(Action::Route(ticket));
+            }
+            Duty::Registrar => todo.push(Action::Serve(ticket)),
+            Duty::Ourselves => {
+                let response = Response {
+                    extra: OPTIONS_HEADERS,
+                    ..Response::new(200)
+                };
+                self.set_stage(ticket, "self");
+                self.respond(clock, ticket, &response, todo);
+            }
+        }
+    }
+
+    /// §16.4: takes our own Route off, repairs what a strict router did, and finds out whether the dialog is one we let through.
+    fn preprocess_route(&self, flow: Flow, message: Message<'_>) -> RouteFacts {
+        let mut facts = RouteFacts::default();
+        let mut checked = None;
+        if message.has(Name::Route) {
+            if let Some(uri) = message.request_uri().and_then(|uri| Uri::parse(uri).ok())
+                && self.names_us(&uri, flow)
+                && let Some(found) = self.read_route_token(&uri, message)
+            {
+                // The Request-URI is what we wrote into Record-Route: the previous hop is a strict router and moved the
+                // real Request-URI to the end of the route set.
+                if let Some(Ok(last)) = message.routes().last() {
+                    facts.repaired_uri = Some(Bytes::copy_from_slice(last.uri));
+                    checked = Some(found);
+                }
+            }
+            for route in message.routes() {
+                let Some(uri) = route.ok().and_then(|route| route.parse_uri().ok()) else {
+                    break;
+                };
+                if facts.own_routes == MAX_OWN_ROUTES || !self.names_us(&uri, flow) {
+                    break;
+                }
+                facts.own_routes += 1;
+                checked = checked.or_else(|| self.read_route_token(&uri, message));
+            }
+        }
+        if let Some((token, travel)) = checked {
+            facts.flow = match travel {
+                Travel::Down => token.down,
+                Travel::Up => token.up,
+            };
+            facts.token = Some(token);
+        }
+        facts
+    }
+
+    fn names_us(&self, uri: &Uri<'_>, flow: Flow) -> bool {
+        uri.is_sip() && self.conf.is_ours(&uri.host, uri.port, flow.local.ip())
+    }
+
+    fn read_route_token(&self, uri: &Uri<'_>, message: Message<'_>) -> Option<(super::RouteToken, Travel)> {
+        let from = message.from().ok()?;
+        let to = message.to().ok()?;
+        self.conf
+            .keys
+            .read_route_token(uri.user?, message.call_id(), from.tag().unwrap_or_default(), to.tag())
+    }
+
+    fn duty(&self, flow: Flow, method: Method<'_>, message: Message<'_>, route: &RouteFacts) -> Duty {
+        if message.max_forwards() == Ok(Some(0)) {
+            // §16.3 step 3: OPTIONS that may go no further is answered here.
+            return Duty::Ourselves;
+        }
+        if route.repaired_uri.is_some() || message.routes().nth(route.own_routes).is_some() {
+            return Duty::Route;
+        }
+        let ours = message
+            .request_uri()
+            .and_then(|uri| Uri::parse(uri).ok())
+            .filter(|uri| self.names_us(uri, flow));
+        match (method, ours) {
+            (Method::Register, Some(_)) if self.conf.registrar => Duty::Registrar,
+            (Method::Options, Some(uri)) if uri.user.is_none() => Duty::Ourselves,
+            _ => Duty::Route,
+        }
+    }
+
+    /// Answers a request without keeping anything of it (§8.2.7).
+    pub(super) fn refuse(
+        &mut self,
+        clock: Clock,
+        flow: Flow,
+        reply: Flow,
+        message: Message<'_>,
+        refusal: &Refusal,
+        todo: &mut Vec<Action>,
+    ) {
+        if message.method() == Some(Method::Ack) {
+            self.counters.stray_acks += 1;
+            return;
+        }
+        let tag = check::stateless_tag(&self.conf, message);
+        let unsupported = [("Unsupported", &refusal.unsupported[..])];
+        let response = Response {
+            reason: refusal.reason,
+            to_tag: Some(&tag),
+            stamp: stamp(message, flow),
+            extra: if refusal.unsupported.is_empty() {
+                &[]
+            } else {
+                &unsupported
+            },
+            ..Response::new(refusal.status)
+        };
+        self.out.clear();
+        sps_wire::write_response(message, &response, &mut self.out);
+        todo.push(Action::Send {
+            leave: Leave::Reply(reply),
+            bytes: Bytes::copy_from_slice(&self.out),
+            token: 0,
+        });
+        self.journal.finished(&Finished {
+            request: message,
+            flow,
+            status: refusal.status,
+            received_ms: clock.unix_ms,
+            took_ms: 0,
+            next: None,
+            stage: "check",
+            branches: 0,
+        });
+    }
+
+    fn refuse_unreadable(
+        &mut self,
+        clock: Clock,
+        flow: Flow,
+        bytes: &[u8],
+        index: &Index,
+        error: sps_wire::ParseError,
+        todo: &mut Vec<Action>,
+    ) {
+        self.counters.garbage += 1;
+        let (Some(status), Some(message)) = (error.status(), index.salvage(bytes)) else {
+            return;
+        };
+        if let Some(reply) = reply_flow(flow, message) {
+            self.refuse(clock, flow, reply, message, &Refusal::new(status, error.reason()), todo);
+        }
+    }
+}
+
+/// Our Record-Route may stand twice, once for each side, where the sides speak different transports.
+const MAX_OWN_ROUTES: usize = 2;
+
+/// Where responses go (§18.2.2, RFC 3581 §4): to the source address; to its port if rport asks so or a stream brought the
+/// request, else to the port the Via names.
+///
+/// Departs from §18.2.2: `maddr` is not obeyed, since it lets anybody aim our responses at a third party.
+fn reply_flow(flow: Flow, message: Message<'_>) -> Option<Flow> {
+    let via = message.top_via().ok()?;
+    if flow.transport.is_reliable() || via.rport().is_some() {
+        return Some(flow);
+    }
+    let port = via.port.unwrap_or(flow.transport.default_port());
+    Some(Flow {
+        remote: SocketAddr::new(flow.remote.ip(), port),
+        ..flow
+    })
+}
+
+/// What the top Via must be told about its sender (§18.2.1, RFC 3581 §4).
+pub(super) fn stamp(message: Message<'_>, flow: Flow) -> ViaStamp {
+    match message.top_via() {
+        Ok(via) => ViaStamp::of(&via, flow.remote),
+        Err(_) => ViaStamp::default(),
+    }
+}

@@ -1,0 +1,521 @@
+//! What comes back: responses to their branch and upstream, the best one when all have failed (RFC 3261 §16.7 to §16.9).
+
+use bytes::Bytes;
+use sps_wire::{Message, Method, Name, Patch, Response};
+
+use super::context::{Active, Best, Client, ClientMachine, Server};
+use super::token::BranchToken;
+use super::{Action, BranchTicket, Clock, Finished, Journal, Proxy, Ticket, best, check, receive};
+use crate::transaction;
+
+impl<W, J: Journal> Proxy<W, J> {
+    /// A response: to its client transaction by our branch token, or dropped (RFC 6026 §8.9).
+    pub(super) fn on_response(&mut self, clock: Clock, message: Message<'_>, todo: &mut Vec<Action>) {
+        self.counters.responses += 1;
+        let token = message
+            .top_via()
+            .ok()
+            .and_then(|via| via.branch())
+            .and_then(BranchToken::parse);
+        let cseq = message.cseq().ok().map(|cseq| cseq.method);
+        let (Some(token), Some(method), Some(status)) = (token, cseq, message.status()) else {
+            self.counters.stray_responses += 1;
+            return;
+        };
+        let ticket = Ticket {
+            slot: token.slot,
+            serial: token.serial,
+        };
+        let ours = token.generation == self.conf.generation && token.worker == self.conf.worker;
+        let mut steps = std::mem::take(&mut self.client_steps);
+        let client = self
+            .clients
+            .get_mut(ticket.slot as usize)
+            .filter(|client| ours && client.serial == ticket.serial);
+        let mut of_cancel = false;
+        let mut stray = false;
+        match client {
+            Some(Client {
+                cancel: super::context::Cancel::Sent(machine),
+                ..
+            }) if method == Method::Cancel => {
+                machine.on_response(clock.now, status, &self.conf.timers, &mut steps);
+                of_cancel = true;
+            }
+            Some(Client {
+                machine: ClientMachine::Invite(machine),
+                ..
+            }) if method == Method::Invite => {
+                let out = &mut self.out;
+                let ack = |sent: &Bytes| {
+                    out.clear();
+                    // Bytes of ours always yield an ACK; if not, an empty send is dropped at the edge.
+                    let _ = sps_wire::request::write_ack(sent, message, out);
+                    Bytes::copy_from_slice(out)
+                };
+                machine.on_response(clock.now, status, ack, &self.conf.timers, &mut steps);
+            }
+            Some(Client {
+                machine: ClientMachine::Other(machine),
+                ..
+            }) if method != Method::Invite && method != Method::Cancel => {
+                machine.on_response(clock.now, status, &self.conf.timers, &mut steps);
+            }
+            Some(_) | None => stray = true,
+        }
+        if stray {
+            self.counters.stray_responses += 1;
+        } else if of_cancel {
+            self.perform_cancel(ticket, &mut steps, todo);
+        } else {
+            self.perform_client(clock, ticket, Some(message), &mut steps, todo);
+        }
+        self.client_steps = steps;
+    }
+
+    /// The edge could not send what bore this token.
+    pub fn on_send_failed(&mut self, clock: Clock, token: u64, todo: &mut Vec<Action>) {
+        let ticket = Ticket::from_u64(token);
+        let mut steps = std::mem::take(&mut self.client_steps);
+        let client = self
+            .clients
+            .get_mut(ticket.slot as usize)
+            .filter(|client| client.serial == ticket.serial);
+        match client.map(|client| &mut client.machine) {
+            Some(ClientMachine::Invite(machine)) => machine.on_transport_error(&mut steps),
+            Some(ClientMachine::Other(machine)) => machine.on_transport_error(&mut steps),
+            None => {}
+        }
+        self.perform_client(clock, ticket, None, &mut steps, todo);
+        self.client_steps = steps;
+    }
+
+    /// Nothing listens at `addr` any more (ICMP said so): every request that waits for its first response from there fails.
+    pub fn on_unreachable(&mut self, clock: Clock, addrs: &[std::net::SocketAddr], todo: &mut Vec<Action>) {
+        let waits = |client: &Client| {
+            let state = match &client.machine {
+                ClientMachine::Invite(machine) => machine.state(),
+                ClientMachine::Other(machine) => machine.state(),
+            };
+            matches!(state, transaction::State::Calling | transaction::State::Trying)
+                && match client.leave.as_deref() {
+                    Some(super::Leave::Onward { destination, .. }) => addrs.contains(&destination.addr),
+                    Some(super::Leave::Flow(flow)) => addrs.contains(&flow.remote),
+                    Some(super::Leave::Reply(_)) | None => false,
+                }
+        };
+        let failed: Vec<u64> = self
+            .clients
+            .iter()
+            .filter(|(_, client)| waits(client))
+            .map(|(slot, client)| {
+                Ticket {
+                    slot: slot as u32,
+                    serial: client.serial,
+                }
+                .to_u64()
+            })
+            .collect();
+        for token in failed {
+            self.on_send_failed(clock, token, todo);
+        }
+    }
+
+    /// The registrar answered the request behind `ticket`; `bytes` go upstream as they are.
+    pub fn on_service_response(
+        &mut self,
+        clock: Clock,
+        ticket: Ticket,
+        status: u16,
+        bytes: Bytes,
+        todo: &mut Vec<Action>,
+    ) {
+        if self.undecided(ticket) && self.active(ticket).is_some() {
+            self.set_stage(ticket, "registrar");
+            self.decide(clock, ticket, status, bytes, todo);
+        }
+    }
+
+    /// The registrar cannot be asked: the request behind `ticket` is answered here.
+    pub fn on_service_failed(&mut self, clock: Clock, ticket: Ticket, response: &Response<'_>, todo: &mut Vec<Action>) {
+        if self.undecided(ticket) && self.active(ticket).is_some() {
+            self.set_stage(ticket, "registrar");
+            self.respond(clock, ticket, response, todo);
+        }
+    }
+
+    /// Carries out what a client machine asked for. `message` is the response just fed, if one was.
+    pub(super) fn perform_client(
+        &mut self,
+        clock: Clock,
+        ticket: Ticket,
+        message: Option<Message<'_>>,
+        steps: &mut Vec<transaction::Action<Bytes>>,
+        todo: &mut Vec<Action>,
+    ) {
+        let Some(client) = self
+            .clients
+            .get_mut(ticket.slot as usize)
+            .filter(|client| client.serial == ticket.serial)
+        else {
+            steps.clear();
+            return;
+        };
+        let (request, branch) = (client.context, client.branch);
+        let (mut deliver, mut failed, mut ended) = (false, None, false);
+        for step in steps.drain(..) {
+            match step {
+                transaction::Action::Transmit(bytes) => {
+                    if let Some(leave) = client.leave.as_deref() {
+                        todo.push(Action::Send {
+                            leave: leave.clone(),
+                            bytes,
+                            token: ticket.to_u64(),
+                        });
+                    }
+                }
+                transaction::Action::Deliver => deliver = true,
+                transaction::Action::Timeout => failed = Some(408),
+                // §16.9: as if the next hop had answered 503.
+                transaction::Action::TransportFailed => failed = Some(503),
+                transaction::Action::Terminated => ended = true,
+            }
+        }
+        if let Some(message) = message.filter(|_| deliver) {
+            self.deliver(clock, ticket, message, todo);
+        }
+        if ended {
+            // `deliver` may have ended it already, by way of a cancelled branch.
+            if self
+                .clients
+                .get(ticket.slot as usize)
+                .is_some_and(|client| client.serial == ticket.serial)
+            {
+                self.clients.remove(ticket.slot as usize);
+            }
+        } else {
+            self.schedule_client(ticket);
+        }
+        if let Some(status) = failed {
+            self.branch_failed(clock, request, branch, status, Bytes::new(), todo);
+        }
+    }
+
+    /// §16.7 steps 3 to 5: a response that its client transaction passed up.
+    fn deliver(&mut self, clock: Clock, ticket: Ticket, message: Message<'_>, todo: &mut Vec<Action>) {
+        let Some(client) = self.clients.get_mut(ticket.slot as usize) else {
+            return;
+        };
+        let (request, branch, status) = (client.context, client.branch, message.status().unwrap_or(0));
+        let invite = matches!(client.machine, ClientMachine::Invite(_));
+        match status {
+            100..=199 => {
+                if invite && status > 100 && matches!(client.cancel, super::context::Cancel::No) {
+                    // §16.7 step 2.
+                    client.give_up_at = Some(clock.now + self.conf.timers.timer_c);
+                }
+                if matches!(client.cancel, super::context::Cancel::Wanted) {
+                    self.send_cancel(clock, ticket, todo);
+                }
+                if status > 100 && self.undecided(request) {
+                    let bytes = self.upstream_copy(message);
+                    self.respond_bytes(clock, request, status, bytes, todo);
+                }
+            }
+            200..=299 => {
+                client.give_up_at = None;
+                if invite {
+                    // Nothing is ever sent from Accepted.
+                    client.leave = None;
+                }
+                self.on_success(clock, request, branch, status, invite, message, todo);
+            }
+            _ => {
+                client.give_up_at = None;
+                let bytes = self.upstream_copy(message);
+                self.branch_failed(clock, request, branch, status, bytes, todo);
+            }
+        }
+    }
+
+    /// §16.7 step 5: a 2xx goes upstream at once, every one of them for an INVITE; step 10: the others are cancelled.
+    #[allow(clippy::too_many_arguments)]
+    fn on_success(
+        &mut self,
+        clock: Clock,
+        request: Ticket,
+        branch: u16,
+        status: u16,
+        invite: bool,
+        message: Message<'_>,
+        todo: &mut Vec<Action>,
+    ) {
+        let bytes = self.upstream_copy(message);
+        let Some(active) = self.active(request) else {
+            if invite && let Some(context) = self.context(request) {
+                let reply = context.reply;
+                if !self.respond_bytes(clock, request, status, bytes.clone(), todo) {
+                    // A failure went upstream already; §16.7 step 5 has the 2xx follow it all the same.
+                    todo.push(Action::Send {
+                        leave: super::Leave::Reply(reply),
+                        bytes,
+                        token: 0,
+                    });
+                }
+            }
+            return;
+        };
+        if let Some(branch) = active.branches.get_mut(usize::from(branch)) {
+            branch.done = true;
+        }
+        active.waiting.clear();
+        if invite {
+            active.cancel_reason = super::cancel::COMPLETED_ELSEWHERE.to_vec();
+            self.cancel_branches(clock, request, todo);
+        }
+        self.decide(clock, request, status, bytes, todo);
+    }
+
+    /// A branch ended without success: tries its next destination where that may help (RFC 3263 §4.3), else counts it done.
+    pub(super) fn branch_failed(
+        &mut self,
+        clock: Clock,
+        request: Ticket,
+        branch: u16,
+        status: u16,
+        bytes: Bytes,
+        todo: &mut Vec<Action>,
+    ) {
+        let Some(active) = self.active(request) else { return };
+        let stopped = active.cancelled;
+        let unanswered = bytes.is_empty();
+        let Some(entry) = active.branches.get_mut(usize::from(branch)).filter(|entry| !entry.done) else {
+            return;
+        };
+        if !stopped && (unanswered || status == 503) {
+            entry.client = None;
+            entry.status = status;
+            note_best(active, status, bytes);
+            todo.push(Action::Walk(BranchTicket { request, branch }));
+            return;
+        }
+        self.end_branch(request, branch, status, bytes, todo);
+        if status >= 600 {
+            // §16.7 step 5: no new branch, and those that ring are cancelled.
+            if let Some(active) = self.active(request) {
+                active.cancelled = true;
+            }
+            self.cancel_branches(clock, request, todo);
+        }
+        self.settle(clock, request, todo);
+    }
+
+    /// Marks a branch as done with what it ended with; zero when its response is noted already.
+    pub(super) fn end_branch(
+        &mut self,
+        request: Ticket,
+        branch: u16,
+        status: u16,
+        bytes: Bytes,
+        _todo: &mut Vec<Action>,
+    ) {
+        let Some(active) = self.active(request) else { return };
+        let Some(entry) = active.branches.get_mut(usize::from(branch)) else {
+            return;
+        };
+        entry.done = true;
+        if status != 0 {
+            entry.status = status;
+            note_best(active, status, bytes);
+        }
+    }
+
+    /// Goes on when no branch is pending: with the next targets, or with the best response (§16.7 step 6).
+    pub(super) fn settle(&mut self, clock: Clock, ticket: Ticket, todo: &mut Vec<Action>) {
+        let Some(active) = self.active(ticket) else { return };
+        if active.pending() {
+            return;
+        }
+        if !active.cancelled && !active.waiting.is_empty() {
+            self.begin_branches(clock, ticket, todo);
+            return;
+        }
+        let caller_cancelled = active.caller_cancelled;
+        let challenges = std::mem::take(&mut active.challenges);
+        match active.best.take() {
+            Some(Best { status: 487, bytes }) if !bytes.is_empty() => self.decide(clock, ticket, 487, bytes, todo),
+            _ if caller_cancelled => self.respond(clock, ticket, &Response::new(487), todo),
+            Some(Best { status, bytes }) if !bytes.is_empty() && best::upstream_status(status) == status => {
+                let bytes = with_challenges(bytes, status, &challenges);
+                self.decide(clock, ticket, status, bytes, todo);
+            }
+            Some(Best { status, .. }) => {
+                self.respond(clock, ticket, &Response::new(best::upstream_status(status)), todo)
+            }
+            // No branch ever began: routing gave no target.
+            None => self.respond(clock, ticket, &Response::new(480), todo),
+        }
+    }
+
+    /// Answers the request behind `ticket` ourselves.
+    pub(super) fn respond(&mut self, clock: Clock, ticket: Ticket, response: &Response<'_>, todo: &mut Vec<Action>) {
+        let Some(context) = self
+            .contexts
+            .get(ticket.slot as usize)
+            .filter(|context| context.serial == ticket.serial)
+        else {
+            return;
+        };
+        let Some(active) = context.active.as_deref() else {
+            return;
+        };
+        let message = active.message();
+        let tag = check::stateless_tag(&self.conf, message);
+        let response = Response {
+            to_tag: Some(&tag),
+            stamp: receive::stamp(message, active.flow),
+            ..*response
+        };
+        self.out.clear();
+        sps_wire::write_response(message, &response, &mut self.out);
+        let bytes = Bytes::copy_from_slice(&self.out);
+        if response.status < 200 {
+            self.respond_bytes(clock, ticket, response.status, bytes, todo);
+        } else {
+            self.decide(clock, ticket, response.status, bytes, todo);
+        }
+    }
+
+    pub(super) fn set_stage(&mut self, ticket: Ticket, stage: &'static str) {
+        if let Some(active) = self.active(ticket) {
+            active.stage = stage;
+        }
+    }
+
+    /// The final response is known: tells the journal, sends it, and lets go of the request.
+    pub(super) fn decide(&mut self, clock: Clock, ticket: Ticket, status: u16, bytes: Bytes, todo: &mut Vec<Action>) {
+        let Some(context) = self
+            .contexts
+            .get_mut(ticket.slot as usize)
+            .filter(|context| context.serial == ticket.serial)
+        else {
+            return;
+        };
+        let Some(active) = context.active.take() else { return };
+        if matches!(context.server, Server::Ack) {
+            self.counters.stray_acks += 1;
+        } else {
+            self.journal.finished(&finished(clock, &active, status));
+        }
+        // RFC 4320 §4.2: a 408 to a request other than INVITE comes too late to be of use, so it is not sent.
+        let silent = status == 408 && matches!(context.server, Server::Other(_));
+        let goes = silent || matches!(context.server, Server::Ack);
+        self.retire(ticket, *active, todo);
+        if goes {
+            self.remove_context(ticket, todo);
+        } else {
+            self.respond_bytes(clock, ticket, status, bytes, todo);
+        }
+    }
+
+    /// Hands a whole response to the server machine. Gives whether it was taken.
+    pub(super) fn respond_bytes(
+        &mut self,
+        clock: Clock,
+        ticket: Ticket,
+        status: u16,
+        bytes: Bytes,
+        todo: &mut Vec<Action>,
+    ) -> bool {
+        let Some(context) = self
+            .contexts
+            .get_mut(ticket.slot as usize)
+            .filter(|context| context.serial == ticket.serial)
+        else {
+            return false;
+        };
+        let mut steps = std::mem::take(&mut self.server_steps);
+        let taken = match &mut context.server {
+            Server::Invite(machine) => machine.respond(clock.now, status, bytes, &self.conf.timers, &mut steps),
+            Server::Other(machine) => machine.respond(clock.now, status, bytes, &self.conf.timers, &mut steps),
+            Server::Ack => false,
+        };
+        self.perform_server(ticket, &mut steps, todo);
+        self.server_steps = steps;
+        taken
+    }
+
+    /// §16.7 steps 3 and 9: the response without our Via.
+    fn upstream_copy(&mut self, message: Message<'_>) -> Bytes {
+        let mut patch = Patch::new(message.bytes());
+        patch.remove_first(message, Name::Via, 1);
+        self.out.clear();
+        patch.write(&mut self.out);
+        Bytes::copy_from_slice(&self.out)
+    }
+}
+
+fn finished<'a, W>(clock: Clock, active: &'a Active<W>, status: u16) -> Finished<'a> {
+    Finished {
+        request: active.message(),
+        flow: active.flow,
+        status,
+        received_ms: active.received_ms,
+        took_ms: clock.now.saturating_duration_since(active.received_at).as_millis() as u64,
+        next: active.next.as_ref(),
+        stage: active.stage,
+        branches: active.branches.len(),
+    }
+}
+
+/// §16.7 step 6 for one more response; step 7 for the challenges of those that lose.
+fn note_best<W>(active: &mut Active<W>, status: u16, bytes: Bytes) {
+    let wins = active
+        .best
+        .as_ref()
+        .is_none_or(|best| best::better(status, best.status).is_lt());
+    let loser = if wins {
+        active.best.replace(Best { status, bytes })
+    } else {
+        Some(Best { status, bytes })
+    };
+    if let Some(Best {
+        status: 401 | 407,
+        bytes,
+    }) = loser
+        && active.challenges.len() < MAX_CHALLENGES_LEN
+    {
+        collect_challenges(&bytes, &mut active.challenges);
+    }
+}
+
+/// Bounds what many branches' challenges may add to one response.
+const MAX_CHALLENGES_LEN: usize = 16 * 1024;
+
+fn collect_challenges(response: &[u8], into: &mut Vec<u8>) {
+    let mut index = sps_wire::Index::default();
+    let Ok(message) = sps_wire::parse(response, &mut index, &sps_wire::Limits::default()) else {
+        return;
+    };
+    for name in [Name::WwwAuthenticate, Name::ProxyAuthenticate] {
+        for header in message.all(name) {
+            into.extend_from_slice(header.raw());
+        }
+    }
+}
+
+/// §16.7 step 7: a challenge must carry those of all branches.
+fn with_challenges(bytes: Bytes, status: u16, challenges: &[u8]) -> Bytes {
+    if challenges.is_empty() || !matches!(status, 401 | 407) {
+        return bytes;
+    }
+    let mut index = sps_wire::Index::default();
+    let Ok(message) = sps_wire::parse(&bytes, &mut index, &sps_wire::Limits::default()) else {
+        return bytes;
+    };
+    let mut patch = Patch::new(message.bytes());
+    patch.insert(message.head_len().saturating_sub(2), challenges);
+    let mut out = Vec::with_capacity(bytes.len() + challenges.len());
+    patch.write(&mut out);
+    out.into()
+}
