@@ -1,0 +1,50 @@
+//! The target set (RFC 3261 §16.5): where copies of the request go, best first.
+
+use crate::host::Host;
+use crate::trace::Stage;
+use crate::walk::Walk;
+use smallvec::SmallVec;
+use sps_wire::flow::{Flow, Transport};
+
+/// Bytes of a URI, inline up to the usual length.
+pub type UriBytes = SmallVec<[u8; 88]>;
+
+/// Targets in order of descending q; targets of equal q may be tried at once (§16.6).
+pub type TargetSet = SmallVec<[Target; 1]>;
+
+/// One URI the request may go to, with all that is needed to find its destinations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The new Request-URI.
+    pub uri: UriBytes,
+    /// Preference in thousandths, 0 to 1000.
+    pub q: u16,
+    /// Route header values to put in front, top one first; mostly empty.
+    pub path: Vec<Box<[u8]>>,
+    /// Send along this flow. With a UDP flow it is the only way; with a dead stream `next_hops` say what else may be tried.
+    pub flow: Option<Flow>,
+    /// Next hops in the order they are to be tried: priority and weight are already applied.
+    pub next_hops: SmallVec<[NextHop; 1]>,
+    /// The stage that decided, for the access log.
+    pub stage: Stage,
+}
+
+impl Target {
+    /// Starts the walk over this target's destinations, taking its next hops.
+    pub fn take_walk(&mut self) -> Walk {
+        Walk::start(self.flow, std::mem::take(&mut self.next_hops))
+    }
+}
+
+/// A host to resolve (or not), with what is already decided about port and transport.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NextHop {
+    /// Address or name.
+    pub host: Host,
+    /// `None`: SRV or the transport's default port.
+    pub port: Option<u16>,
+    /// `None`: NAPTR/SRV or UDP (RFC 3263 §4.1).
+    pub transport: Option<Transport>,
+    /// The static route it came from.
+    pub route_id: Option<u64>,
+}
