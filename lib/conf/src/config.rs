@@ -199,6 +199,14 @@ pub enum Level {
     Trace,
 }
 
+impl Config {
+    /// Whether sources that no `[[access]]` rule lists may reach foreign domains and gateways: with `open_relay = true`, or
+    /// without any rule (which the checks allow on loopback only).
+    pub fn is_open(&self) -> bool {
+        self.server.open_relay || self.access.is_empty()
+    }
+}
+
 impl Server {
     /// How many workers the proxy has: `workers`, or one a processor (at most 64) when that is 0.
     pub fn worker_count(&self) -> usize {
