@@ -1,0 +1,117 @@
+//! Giving up rights: no new privileges, and with landlock only the folders that the daemon works in.
+
+use std::path::PathBuf;
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, RestrictionStatus, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetError, RulesetStatus, path_beneath_rules,
+};
+use sps_ipc::parent::Frozen;
+
+use crate::{Exit, Fatal, OrFatal};
+
+/// What a daemon keeps.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Confine {
+    /// May be read, with all below; what does not exist is left out.
+    pub read: Vec<PathBuf>,
+    /// May also be executed.
+    pub execute: Vec<PathBuf>,
+    /// May be read, written, made, renamed and removed, with all below.
+    pub write: Vec<PathBuf>,
+    /// May use TCP.
+    pub tcp: bool,
+}
+
+/// How far the kernel went along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confined {
+    /// All of it holds.
+    Fully,
+    /// What this kernel knows of it holds.
+    Partly,
+    /// This kernel has no landlock; only new privileges are ruled out.
+    Not,
+}
+
+/// The newest set of rights we ask for; older kernels enforce what they know.
+const NEWEST: ABI = ABI::V5;
+
+impl Confine {
+    /// What every daemon needs: data, sockets and logs to write, the files by which the system looks names up to read. Add to it.
+    pub fn of(frozen: &Frozen) -> Self {
+        let log_folders = [frozen.access_log(), Some(frozen.error_log())];
+        let mut write = vec![frozen.paths.data.clone(), frozen.folder(), frozen.paths.log.clone()];
+        for folder in log_folders.iter().flatten().filter_map(|path| path.parent()) {
+            if !write.iter().any(|known| folder.starts_with(known)) {
+                write.push(folder.to_owned());
+            }
+        }
+        Self {
+            read: [
+                "/etc/resolv.conf",
+                "/etc/hosts",
+                "/etc/nsswitch.conf",
+                "/etc/localtime",
+                "/proc",
+                "/dev",
+                "/sys/devices/system/cpu",
+            ]
+            .into_iter()
+            .map(PathBuf::from)
+            .chain([frozen.paths.run.clone()])
+            .collect(),
+            execute: Vec::new(),
+            write,
+            tcp: false,
+        }
+    }
+
+    /// The same with TCP allowed.
+    #[must_use]
+    pub fn with_tcp(mut self) -> Self {
+        self.tcp = true;
+        self
+    }
+}
+
+/// Gives up everything else, for the calling thread and all it starts: call it before there are others. A kernel without landlock
+/// is no error; it is logged.
+///
+/// # Errors
+/// The kernel refuses what it says it can do.
+pub fn confine(keep: &Confine) -> Result<Confined, Fatal> {
+    rustix::thread::set_no_new_privs(true).or_fatal(Exit::Privilege, "rule out new privileges")?;
+    let status = restrict(keep).or_fatal(Exit::Privilege, "give up rights")?;
+    let confined = match status.ruleset {
+        RulesetStatus::FullyEnforced => Confined::Fully,
+        RulesetStatus::PartiallyEnforced => Confined::Partly,
+        RulesetStatus::NotEnforced => Confined::Not,
+    };
+    match confined {
+        Confined::Fully => tracing::debug!("confined to its folders"),
+        Confined::Partly => {
+            tracing::info!("confined to its folders as far as this kernel can (landlock is older than ours)")
+        }
+        Confined::Not => tracing::info!("not confined to its folders: this kernel has no landlock"),
+    }
+    Ok(confined)
+}
+
+fn restrict(keep: &Confine) -> Result<RestrictionStatus, RulesetError> {
+    let mut ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(NEWEST))?;
+    if !keep.tcp {
+        ruleset = ruleset.handle_access(AccessNet::from_all(NEWEST))?;
+    }
+    ruleset
+        .create()?
+        .add_rules(path_beneath_rules(&keep.read, AccessFs::ReadFile | AccessFs::ReadDir))?
+        .add_rules(path_beneath_rules(&keep.execute, AccessFs::from_read(NEWEST)))?
+        .add_rules(path_beneath_rules(
+            &keep.write,
+            AccessFs::from_all(NEWEST) & !AccessFs::Execute,
+        ))?
+        .restrict_self()
+}
