@@ -71,11 +71,24 @@ impl Agent {
                 adopt(stream, &doorway, &known);
             }
         });
-        Agent::of(Wire::Tcp(Tcp { incoming, outgoing, connections }), local)
+        Agent::of(
+            Wire::Tcp(Tcp {
+                incoming,
+                outgoing,
+                connections,
+            }),
+            local,
+        )
     }
 
     fn of(wire: Wire, local: SocketAddr) -> Agent {
-        Agent { wire, local, seen: HashSet::new(), repeats: 0, random: Random::fresh() }
+        Agent {
+            wire,
+            local,
+            seen: HashSet::new(),
+            repeats: 0,
+            random: Random::fresh(),
+        }
     }
 
     /// Where it listens.
@@ -106,7 +119,12 @@ impl Agent {
 
     /// A Via of this end with a new branch.
     pub fn via(&mut self) -> String {
-        format!("SIP/2.0/{} {};branch=z9hG4bK{}", self.transport(), self.local, self.random.token())
+        format!(
+            "SIP/2.0/{} {};branch=z9hG4bK{}",
+            self.transport(),
+            self.local,
+            self.random.token()
+        )
     }
 
     /// A complete request outside of dialogs from `sip:tester@sps.test`.
@@ -131,7 +149,9 @@ impl Agent {
     pub fn send_bytes(&mut self, to: SocketAddr, bytes: &[u8]) {
         match &self.wire {
             Wire::Udp(socket) => {
-                socket.send_to(bytes, to).unwrap_or_else(|error| panic!("send to {to}: {error}"));
+                socket
+                    .send_to(bytes, to)
+                    .unwrap_or_else(|error| panic!("send to {to}: {error}"));
             }
             Wire::Tcp(tcp) => tcp.send(to, bytes),
         }
@@ -168,14 +188,20 @@ impl Agent {
     #[track_caller]
     pub fn receive(&mut self) -> Received {
         let local = self.local;
-        self.try_receive(PATIENCE).unwrap_or_else(|| panic!("nothing came to {local} within {PATIENCE:?}"))
+        self.try_receive(PATIENCE)
+            .unwrap_or_else(|| panic!("nothing came to {local} within {PATIENCE:?}"))
     }
 
     /// The next message, which must be a request with this method.
     #[track_caller]
     pub fn expect_request(&mut self, method: &str) -> Received {
         let received = self.receive();
-        assert_eq!(received.message.method(), Some(method), "instead came\n{}", received.message);
+        assert_eq!(
+            received.message.method(),
+            Some(method),
+            "instead came\n{}",
+            received.message
+        );
         received
     }
 
@@ -211,7 +237,11 @@ impl Agent {
     pub fn wait_closed(&self, addr: SocketAddr) {
         let Wire::Tcp(tcp) = &self.wire else { return };
         crate::wait::wait_until(&format!("{addr} has closed the connection"), || {
-            !tcp.connections.lock().expect("no holder panics").iter().any(|(peer, _)| *peer == addr)
+            !tcp.connections
+                .lock()
+                .expect("no holder panics")
+                .iter()
+                .any(|(peer, _)| *peer == addr)
         });
     }
 }
@@ -220,16 +250,26 @@ impl Tcp {
     fn send(&self, to: SocketAddr, bytes: &[u8]) {
         let known = self.stream(to);
         let mut stream = known.unwrap_or_else(|| {
-            let stream = TcpStream::connect_timeout(&to, PATIENCE).unwrap_or_else(|error| panic!("connect {to}: {error}"));
-            adopt(stream.try_clone().expect("a stream can be doubled"), &self.outgoing, &self.connections);
+            let stream =
+                TcpStream::connect_timeout(&to, PATIENCE).unwrap_or_else(|error| panic!("connect {to}: {error}"));
+            adopt(
+                stream.try_clone().expect("a stream can be doubled"),
+                &self.outgoing,
+                &self.connections,
+            );
             stream
         });
-        stream.write_all(bytes).unwrap_or_else(|error| panic!("send to {to}: {error}"));
+        stream
+            .write_all(bytes)
+            .unwrap_or_else(|error| panic!("send to {to}: {error}"));
     }
 
     fn stream(&self, peer: SocketAddr) -> Option<TcpStream> {
         let connections = self.connections.lock().expect("no holder panics");
-        connections.iter().find(|(known, _)| *known == peer).map(|(_, stream)| stream.try_clone().expect("can be doubled"))
+        connections
+            .iter()
+            .find(|(known, _)| *known == peer)
+            .map(|(_, stream)| stream.try_clone().expect("can be doubled"))
     }
 }
 
@@ -243,7 +283,9 @@ impl Drop for Tcp {
 
 fn receive_udp(socket: &UdpSocket, limit: Duration) -> Option<(Vec<u8>, SocketAddr)> {
     let mut buffer = vec![0; 65_536];
-    socket.set_read_timeout(Some(limit.max(Duration::from_millis(1)))).expect("a timeout can be set");
+    socket
+        .set_read_timeout(Some(limit.max(Duration::from_millis(1))))
+        .expect("a timeout can be set");
     loop {
         match socket.recv_from(&mut buffer) {
             Ok((len, peer)) => {
@@ -280,7 +322,10 @@ fn adopt(mut stream: TcpStream, messages: &Sender<(Vec<u8>, SocketAddr)>, connec
                 }
             }
         }
-        connections.lock().expect("no holder panics").retain(|(known, _)| *known != peer);
+        connections
+            .lock()
+            .expect("no holder panics")
+            .retain(|(known, _)| *known != peer);
     });
 }
 
@@ -290,7 +335,10 @@ fn framed(unread: &mut Vec<u8>) -> Option<usize> {
     unread.drain(..blank);
     let head_len = unread.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
     let message = Message::parse(&unread[..head_len])?;
-    let body_len: usize = message.header("Content-Length").and_then(|text| text.parse().ok()).unwrap_or(0);
+    let body_len: usize = message
+        .header("Content-Length")
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0);
     (unread.len() >= head_len + body_len).then_some(head_len + body_len)
 }
 
@@ -317,7 +365,10 @@ mod tests {
     #[test]
     fn two_ends_talk_over_tcp_and_messages_are_framed() {
         let (mut a, mut b) = (Agent::tcp(V4), Agent::tcp(V4));
-        let (one, two) = (a.request("INFO", &b.uri("b")).with_body("text/plain", "body"), a.request("OPTIONS", &b.uri("b")));
+        let (one, two) = (
+            a.request("INFO", &b.uri("b")).with_body("text/plain", "body"),
+            a.request("OPTIONS", &b.uri("b")),
+        );
         let both = [b"\r\n\r\n".as_slice(), &one.bytes(), &two.bytes()].concat();
         let (first, second) = both.split_at(70);
         a.send_bytes(b.addr(), first);

@@ -29,7 +29,10 @@ impl Baresip {
         fs::write(home.join("contacts"), "").expect("the test folder can be written");
         let mut command = Command::new(find("baresip").expect("the test asked for baresip first"));
         command.args(["-4", "-s", "-f"]).arg(&home);
-        Baresip { process: Process::start(&format!("baresip-{user}"), command, folder), control }
+        Baresip {
+            process: Process::start(&format!("baresip-{user}"), command, folder),
+            control,
+        }
     }
 
     /// Waits until the registration was accepted.
@@ -52,7 +55,9 @@ impl Baresip {
     pub fn command(&self, command: &str, parameters: &str) {
         use std::io::{Read, Write};
         let mut stream = std::net::TcpStream::connect(self.control).expect("baresip's control port answers");
-        stream.set_read_timeout(Some(crate::wait::PATIENCE)).expect("a timeout can be set");
+        stream
+            .set_read_timeout(Some(crate::wait::PATIENCE))
+            .expect("a timeout can be set");
         let json = format!(r#"{{"command":"{command}","params":"{parameters}","token":"t"}}"#);
         write!(stream, "{}:{json},", json.len()).expect("baresip takes a command");
         // Its answer shows that the command was carried out.

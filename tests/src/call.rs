@@ -51,7 +51,9 @@ impl Dialog {
         if method != "ACK" {
             self.cseq += 1;
         }
-        let mut request = Message::request(method, &self.target).with("Via", agent.via()).with("Max-Forwards", "70");
+        let mut request = Message::request(method, &self.target)
+            .with("Via", agent.via())
+            .with("Max-Forwards", "70");
         for route in &self.routes {
             request = request.with("Route", route.clone());
         }
@@ -71,7 +73,10 @@ impl Dialog {
 
     /// Where the next request goes: the first Route, else the target. Only addresses, no names.
     pub fn next_hop(&self) -> std::net::SocketAddr {
-        let uri = self.routes.first().map_or_else(|| self.target.clone(), |route| addr_uri(route));
+        let uri = self
+            .routes
+            .first()
+            .map_or_else(|| self.target.clone(), |route| addr_uri(route));
         host_port(&uri)
     }
 }
@@ -82,7 +87,9 @@ pub fn host_port(uri: &str) -> std::net::SocketAddr {
     let rest = uri.split_once(':').map_or(uri, |(_, rest)| rest);
     let rest = rest.split(['?', ';']).next().unwrap_or(rest);
     let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-    host.parse().or_else(|_| format!("{host}:5060").parse()).unwrap_or_else(|_| panic!("no address in {uri}"))
+    host.parse()
+        .or_else(|_| format!("{host}:5060").parse())
+        .unwrap_or_else(|_| panic!("no address in {uri}"))
 }
 
 /// A session description as a phone offers it; with odd spacing and order that must arrive as they left.
@@ -101,7 +108,10 @@ mod tests {
             .request("INVITE", "sip:b@h")
             .with("Record-Route", "<sip:127.0.0.1:2;lr>")
             .with("Record-Route", "<sip:127.0.0.1:1;lr>");
-        let answer = invite.response(200, "OK").to_tag("b").with("Contact", "<sip:b@127.0.0.1:3>");
+        let answer = invite
+            .response(200, "OK")
+            .to_tag("b")
+            .with("Contact", "<sip:b@127.0.0.1:3>");
         let mut caller = Dialog::of_caller(&invite, &answer);
         assert_eq!(caller.next_hop(), "127.0.0.1:1".parse().unwrap());
         let bye = caller.request(&mut agent, "BYE");

@@ -29,7 +29,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { ip: V4, port: None, server: String::new(), more: String::new(), extra_listen: Vec::new() }
+        Options {
+            ip: V4,
+            port: None,
+            server: String::new(),
+            more: String::new(),
+            extra_listen: Vec::new(),
+        }
     }
 }
 
@@ -96,14 +102,21 @@ impl Instance {
     #[track_caller]
     pub fn init(options: Options) -> Instance {
         // Short, because a socket path below it has to fit into 108 bytes.
-        let folder = tempfile::Builder::new().prefix("sps-").tempdir_in("/tmp").expect("/tmp can be written");
+        let folder = tempfile::Builder::new()
+            .prefix("sps-")
+            .tempdir_in("/tmp")
+            .expect("/tmp can be written");
         let port = options.port.unwrap_or_else(|| free_port(options.ip));
         let addr = SocketAddr::new(options.ip, port);
         let mut listeners = vec![format!("udp:{addr}"), format!("tcp:{addr}")];
         for (transport, ip) in &options.extra_listen {
             listeners.push(format!("{transport}:{}", SocketAddr::new(*ip, port)));
         }
-        let instance = Instance { folder, addr, listeners };
+        let instance = Instance {
+            folder,
+            addr,
+            listeners,
+        };
         process::remember(Owned::Root(instance.root().to_owned()));
         let mut arguments = vec!["init", "--domain", DOMAIN];
         for listener in &instance.listeners {
@@ -184,7 +197,8 @@ impl Instance {
     /// Adds a permanent registration.
     #[track_caller]
     pub fn register(&self, user: &str, contact: &str, q: &str) {
-        self.spsctl(&["registration", "add", &self.uri(user), contact, "--permanent", "--q", q]).ok();
+        self.spsctl(&["registration", "add", &self.uri(user), contact, "--permanent", "--q", q])
+            .ok();
     }
 
     /// `spsctl status --json`.
@@ -198,7 +212,9 @@ impl Instance {
     #[track_caller]
     pub fn daemon(&self, name: &str) -> Value {
         let status = self.status();
-        let daemons = status["daemons"].as_array().unwrap_or_else(|| panic!("no daemons in {status}"));
+        let daemons = status["daemons"]
+            .as_array()
+            .unwrap_or_else(|| panic!("no daemons in {status}"));
         daemons
             .iter()
             .find(|daemon| daemon["name"] == name)
@@ -210,7 +226,10 @@ impl Instance {
     #[track_caller]
     pub fn pid(&self, name: &str) -> u32 {
         let daemon = self.daemon(name);
-        daemon["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).unwrap_or_else(|| panic!("no pid in {daemon}"))
+        daemon["pid"]
+            .as_u64()
+            .and_then(|pid| u32::try_from(pid).ok())
+            .unwrap_or_else(|| panic!("no pid in {daemon}"))
     }
 
     /// Kills one daemon outright and waits until another process has its job.
@@ -220,7 +239,7 @@ impl Instance {
         send_signal(old, Signal::SIGKILL);
         wait_until(&format!("{name} runs again"), || {
             let daemon = self.daemon(name);
-            daemon["state"] == "ready" && daemon["pid"].as_u64().is_some_and(|pid| pid != u64::from(old))
+            daemon["state"] == "up" && daemon["pid"].as_u64().is_some_and(|pid| pid != u64::from(old))
         });
     }
 
@@ -234,9 +253,13 @@ impl Instance {
     pub fn wait_access(&self, words: &[&str]) -> String {
         let found = || {
             let log = self.log("access_log");
-            log.lines().find(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned)
+            log.lines()
+                .find(|line| words.iter().all(|word| line.contains(word)))
+                .map(str::to_owned)
         };
-        wait_until(&format!("the access log has a line with {words:?}"), || found().is_some());
+        wait_until(&format!("the access log has a line with {words:?}"), || {
+            found().is_some()
+        });
         found().expect("a line that was there stays there")
     }
 
@@ -251,7 +274,11 @@ impl Drop for Instance {
     fn drop(&mut self) {
         if std::thread::panicking() {
             for log in ["error_log", "access_log"] {
-                eprintln!("--- {log} of {}:\n{}", self.root().display(), tail(&self.log(log), 6_000));
+                eprintln!(
+                    "--- {log} of {}:\n{}",
+                    self.root().display(),
+                    tail(&self.log(log), 6_000)
+                );
             }
         }
         end_root(self.root());
@@ -269,7 +296,10 @@ pub(crate) fn end_root(root: &Path) {
     command.arg("--root").arg(root).args(["stop", "--timeout", "2"]);
     let clean = process::try_run(PATIENCE, command).is_ok_and(|said| said.code == 0);
     for id in processes_of(root) {
-        eprintln!("--- left behind after stop{}: process {id}", if clean { "" } else { " (which failed)" });
+        eprintln!(
+            "--- left behind after stop{}: process {id}",
+            if clean { "" } else { " (which failed)" }
+        );
         let _ = nix::sys::signal::kill(process::pid(id), Signal::SIGKILL);
     }
 }
@@ -278,7 +308,9 @@ pub(crate) fn end_root(root: &Path) {
 pub fn processes_of(root: &Path) -> Vec<u32> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
         if id == std::process::id() || !is_alive(id) {
             continue;
         }
@@ -312,6 +344,10 @@ pub fn program(name: &str) -> PathBuf {
         PathBuf::from,
     );
     let file = folder.join(name);
-    assert!(file.exists(), "{} is not built: set SPS_BIN_DIR or run make test", file.display());
+    assert!(
+        file.exists(),
+        "{} is not built: set SPS_BIN_DIR or run make test",
+        file.display()
+    );
     file
 }

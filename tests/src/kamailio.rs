@@ -23,11 +23,20 @@ impl Kamailio {
         let file = run.join("kamailio.cfg");
         fs::write(&file, configuration(addr, next)).expect("the test folder can be written");
         let mut command = Command::new(find("kamailio").expect("the test asked for kamailio first"));
-        command.args(["-DD", "-E", "-m", "64", "-M", "8", "-w"]).arg(&run).arg("-Y").arg(&run).arg("-f").arg(&file);
+        command
+            .args(["-DD", "-E", "-m", "64", "-M", "8", "-w"])
+            .arg(&run)
+            .arg("-Y")
+            .arg(&run)
+            .arg("-f")
+            .arg(&file);
         let mut process = Process::start("kamailio", command, folder);
         wait_udp_bound(addr.port());
         assert!(!process.has_ended(), "kamailio ended at once:\n{}", process.output());
-        Kamailio { addr, _process: process }
+        Kamailio {
+            addr,
+            _process: process,
+        }
     }
 
     /// Where it listens.

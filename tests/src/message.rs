@@ -31,19 +31,30 @@ impl Message {
                 headers.push((name.trim().to_owned(), value.trim().to_owned()));
             }
         }
-        Some(Message { start, headers, body: bytes[head_len + 4..].to_vec() })
+        Some(Message {
+            start,
+            headers,
+            body: bytes[head_len + 4..].to_vec(),
+        })
     }
 
     /// A request with nothing but its start line.
     pub fn request(method: &str, uri: &str) -> Message {
-        Message { start: format!("{method} {uri} SIP/2.0"), headers: Vec::new(), body: Vec::new() }
+        Message {
+            start: format!("{method} {uri} SIP/2.0"),
+            headers: Vec::new(),
+            body: Vec::new(),
+        }
     }
 
     /// The response a user agent server makes: Via, From, To, Call-ID, CSeq and, for dialogs, Record-Route copied
     /// (RFC 3261 §8.2.6.2, §12.1.1). Give the To tag with [`Self::to_tag`].
     pub fn response(&self, status: u16, reason: &str) -> Message {
-        let mut response =
-            Message { start: format!("SIP/2.0 {status} {reason}"), headers: Vec::new(), body: Vec::new() };
+        let mut response = Message {
+            start: format!("SIP/2.0 {status} {reason}"),
+            headers: Vec::new(),
+            body: Vec::new(),
+        };
         for (name, value) in &self.headers {
             let copied = ["via", "from", "to", "call-id", "cseq"].contains(&canonical(name).as_str())
                 || (canonical(name) == "record-route" && (101..300).contains(&status));
@@ -138,7 +149,10 @@ impl Message {
     /// First header of this name, compact or long.
     pub fn header(&self, name: &str) -> Option<&str> {
         let name = canonical(name);
-        self.headers.iter().find(|(known, _)| canonical(known) == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(known, _)| canonical(known) == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// The same, where the test cannot go on without.
@@ -284,6 +298,9 @@ mod tests {
         assert_eq!((response.status(), response.reason()), (Some(180), Some("Ringing")));
         assert_eq!(response.to_tag_value().as_deref(), Some("9"));
         assert!(response.header("Subject").is_none());
-        assert_eq!(Message::parse(&response.bytes()).unwrap().values("Via"), message.values("Via"));
+        assert_eq!(
+            Message::parse(&response.bytes()).unwrap().values("Via"),
+            message.values("Via")
+        );
     }
 }

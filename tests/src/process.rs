@@ -29,10 +29,18 @@ impl Process {
             .expect("numbers do not run out");
         let file = File::create(&output).expect("the test folder can be written");
         command.stdin(Stdio::null());
-        command.stdout(file.try_clone().expect("a file handle can be doubled")).stderr(file);
-        let child = command.spawn().unwrap_or_else(|error| panic!("start {command:?}: {error}"));
+        command
+            .stdout(file.try_clone().expect("a file handle can be doubled"))
+            .stderr(file);
+        let child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("start {command:?}: {error}"));
         remember(Owned::Child(child.id()));
-        Process { child, name: name.to_owned(), output }
+        Process {
+            child,
+            name: name.to_owned(),
+            output,
+        }
     }
 
     /// The process id.
@@ -124,7 +132,10 @@ pub fn send_signal(id: u32, signal: Signal) {
 /// Whether a process with this id exists and is not a zombie.
 pub fn is_alive(id: u32) -> bool {
     match fs::read_to_string(format!("/proc/{id}/stat")) {
-        Ok(stat) => !matches!(stat.rsplit(')').next().and_then(|rest| rest.trim().chars().next()), Some('Z' | 'X')),
+        Ok(stat) => !matches!(
+            stat.rsplit(')').next().and_then(|rest| rest.trim().chars().next()),
+            Some('Z' | 'X')
+        ),
         Err(_) => false,
     }
 }
@@ -133,9 +144,16 @@ pub fn is_alive(id: u32) -> bool {
 pub fn tree(root: u32) -> Vec<u32> {
     let mut parents = Vec::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
-        let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)?.parse::<u32>().ok());
+        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else {
+            continue;
+        };
+        let parent = stat
+            .rsplit(')')
+            .next()
+            .and_then(|rest| rest.split_whitespace().nth(1)?.parse::<u32>().ok());
         parents.push((id, parent.unwrap_or(0)));
     }
     let mut found = HashSet::from([root]);
@@ -180,14 +198,19 @@ pub(crate) fn remember(owned: Owned) {
 
 /// Forgets it: it has been ended.
 pub(crate) fn forget(owned: &Owned) {
-    OWNED.lock().expect("no holder panics").retain(|(_, known)| known != owned);
+    OWNED
+        .lock()
+        .expect("no holder panics")
+        .retain(|(_, known)| known != owned);
 }
 
 /// Ends what the test called `name` left running, when its body hangs and can no longer do so itself.
 pub(crate) fn end_all_of(name: &str) {
     let mine: Vec<Owned> = {
         let mut all = OWNED.lock().expect("no holder panics");
-        let (mine, others) = std::mem::take(&mut *all).into_iter().partition(|(owner, _)| owner == name);
+        let (mine, others) = std::mem::take(&mut *all)
+            .into_iter()
+            .partition(|(owner, _)| owner == name);
         *all = others;
         mine.into_iter().map(|(_, owned)| owned).collect::<Vec<_>>()
     };
@@ -222,7 +245,11 @@ impl Said {
     /// Itself, if the exit code is `code`.
     #[track_caller]
     pub fn code(self, code: i32) -> Said {
-        assert_eq!(self.code, code, "exit code; stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        assert_eq!(
+            self.code, code,
+            "exit code; stdout:\n{}\nstderr:\n{}",
+            self.stdout, self.stderr
+        );
         self
     }
 }
@@ -248,7 +275,9 @@ pub(crate) fn try_run(limit: Duration, mut command: Command) -> Result<Said, Str
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let (out, err) = (folder.path().join("out"), folder.path().join("err"));
     command.stdin(Stdio::null());
-    command.stdout(File::create(&out).expect("a file can be made")).stderr(File::create(&err).expect("a file can be made"));
+    command
+        .stdout(File::create(&out).expect("a file can be made"))
+        .stderr(File::create(&err).expect("a file can be made"));
     let mut child = command.spawn().map_err(|error| format!("start {command:?}: {error}"))?;
     let read = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
     let give_up_at = std::time::Instant::now() + limit;
@@ -259,12 +288,20 @@ pub(crate) fn try_run(limit: Duration, mut command: Command) -> Result<Said, Str
         if std::time::Instant::now() > give_up_at {
             let _ = child.kill();
             let _ = child.wait();
-            return Err(format!("{command:?} has not ended after {limit:?}\n{}{}", read(&out), read(&err)));
+            return Err(format!(
+                "{command:?} has not ended after {limit:?}\n{}{}",
+                read(&out),
+                read(&err)
+            ));
         }
         std::thread::park_timeout(Duration::from_millis(2));
     };
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-    Ok(Said { code, stdout: read(&out), stderr: read(&err) })
+    Ok(Said {
+        code,
+        stdout: read(&out),
+        stderr: read(&err),
+    })
 }
 
 #[cfg(test)]

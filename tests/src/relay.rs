@@ -47,7 +47,11 @@ impl Relay {
         });
         let inner = shared.clone();
         let thread = thread::spawn(move || serve(&front, ip, &inner));
-        Relay { addr, shared, thread: Some(thread) }
+        Relay {
+            addr,
+            shared,
+            thread: Some(thread),
+        }
     }
 
     /// Where the end behind it seems to live.
@@ -57,7 +61,10 @@ impl Relay {
 
     /// Datagrams passed on and lost so far, both directions.
     pub fn counts(&self) -> (usize, usize) {
-        (self.shared.passed.load(Ordering::Relaxed), self.shared.lost.load(Ordering::Relaxed))
+        (
+            self.shared.passed.load(Ordering::Relaxed),
+            self.shared.lost.load(Ordering::Relaxed),
+        )
     }
 
     /// Every datagram that was passed on towards the end behind.
@@ -90,7 +97,9 @@ fn serve(front: &UdpSocket, ip: IpAddr, shared: &Arc<Shared>) {
     let mut buffer = vec![0; 65_536];
     front.set_read_timeout(Some(LOOK)).expect("a timeout can be set");
     while !shared.stop.load(Ordering::Relaxed) {
-        let Ok((len, sender)) = front.recv_from(&mut buffer) else { continue };
+        let Ok((len, sender)) = front.recv_from(&mut buffer) else {
+            continue;
+        };
         let leg = legs.entry(sender).or_insert_with(|| {
             let leg = UdpSocket::bind((ip, 0)).expect("a port is free");
             leg.connect(shared.behind).expect("a socket can be connected");
@@ -104,7 +113,11 @@ fn serve(front: &UdpSocket, ip: IpAddr, shared: &Arc<Shared>) {
             leg
         });
         if !shared.loses() {
-            shared.journal.lock().expect("no holder panics").push(buffer[..len].to_vec());
+            shared
+                .journal
+                .lock()
+                .expect("no holder panics")
+                .push(buffer[..len].to_vec());
             let _ = leg.send(&buffer[..len]);
         }
     }

@@ -34,7 +34,10 @@ impl Sipp {
 
     /// A caller that sends to `proxy`.
     pub fn caller(scenario: &str, proxy: SocketAddr) -> Sipp {
-        Sipp { target: Some(proxy), ..Sipp::callee(scenario, proxy.ip()) }
+        Sipp {
+            target: Some(proxy),
+            ..Sipp::callee(scenario, proxy.ip())
+        }
     }
 
     /// TCP, one connection for all calls.
@@ -65,7 +68,8 @@ impl Sipp {
 
     /// A word for the scenario: `[name]` becomes `value`.
     pub fn key(mut self, name: &str, value: &str) -> Sipp {
-        self.arguments.extend(["-key".to_owned(), name.to_owned(), value.to_owned()]);
+        self.arguments
+            .extend(["-key".to_owned(), name.to_owned(), value.to_owned()]);
         self
     }
 
@@ -83,7 +87,12 @@ impl Sipp {
 
     /// Starts it; for a callee, waits until its port is bound.
     pub fn start(self, folder: &Path) -> Running {
-        let name = self.scenario.file_stem().expect("a scenario has a name").to_string_lossy().into_owned();
+        let name = self
+            .scenario
+            .file_stem()
+            .expect("a scenario has a name")
+            .to_string_lossy()
+            .into_owned();
         let files = (0..)
             .map(|n| folder.join(format!("sipp-{name}-{n}")))
             .find(|path| fs::create_dir(path).is_ok())
@@ -98,7 +107,12 @@ impl Sipp {
         command.args(["-trace_err", "-error_file", "errors.log"]);
         command.args(["-trace_msg", "-message_file", "messages.log"]);
         command.args(["-trace_stat", "-stf", "statistics.csv", "-fd", "1"]);
-        command.args(["-watchdog_major_threshold", "60000", "-watchdog_minor_threshold", "60000"]);
+        command.args([
+            "-watchdog_major_threshold",
+            "60000",
+            "-watchdog_minor_threshold",
+            "60000",
+        ]);
         command.args(&self.arguments);
         if let Some(target) = self.target {
             command.arg(target.to_string());
@@ -106,10 +120,19 @@ impl Sipp {
         let mut process = Process::start(&format!("sipp-{name}"), command, folder);
         if self.target.is_none() {
             let port = self.local.port();
-            if self.tcp { wait_tcp_listening(port) } else { wait_udp_bound(port) }
+            if self.tcp {
+                wait_tcp_listening(port)
+            } else {
+                wait_udp_bound(port)
+            }
             assert!(!process.has_ended(), "sipp {name} ended at once:\n{}", process.output());
         }
-        Running { process, files, addr: self.local, limit: self.limit + Duration::from_secs(10) }
+        Running {
+            process,
+            files,
+            addr: self.local,
+            limit: self.limit + Duration::from_secs(10),
+        }
     }
 }
 
@@ -158,7 +181,10 @@ impl Running {
 
     fn outcome(&self) -> Outcome {
         let statistics = fs::read_to_string(self.files.join("statistics.csv")).unwrap_or_default();
-        Outcome { statistics, messages: self.messages() }
+        Outcome {
+            statistics,
+            messages: self.messages(),
+        }
     }
 }
 
@@ -178,7 +204,10 @@ impl Outcome {
         let column = head.split(';').position(|title| title == format!("{name}(C)"));
         let column = column.unwrap_or_else(|| panic!("no column {name} in {head}"));
         let last = lines.next_back().expect("sipp wrote a line of statistics");
-        last.split(';').nth(column).and_then(|text| text.trim().parse().ok()).expect("a count is a number")
+        last.split(';')
+            .nth(column)
+            .and_then(|text| text.trim().parse().ok())
+            .expect("a count is a number")
     }
 
     /// The messages in the order in which they were sent or received: direction and first line.
@@ -206,7 +235,9 @@ impl Outcome {
     pub fn received(&self, start: &str) -> Vec<crate::Message> {
         let mut found = Vec::new();
         for block in self.messages.split("-----------------------------------------------") {
-            let Some((head, message)) = block.split_once("\n\n") else { continue };
+            let Some((head, message)) = block.split_once("\n\n") else {
+                continue;
+            };
             if head.contains("message received") && message.starts_with(start) {
                 let message = message.replace("\r\n", "\n").replace('\n', "\r\n");
                 found.extend(crate::Message::parse(message.as_bytes()));
@@ -218,7 +249,9 @@ impl Outcome {
 
 /// The file of a scenario in `tests/sipp/`.
 fn scenario_file(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("sipp").join(format!("{name}.xml"))
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("sipp")
+        .join(format!("{name}.xml"))
 }
 
 fn bare(ip: IpAddr) -> String {

@@ -29,7 +29,11 @@ pub fn record(reason: &str) {
     // The runner captures print!, not the stream itself. Nobody is helped if this fails.
     let _ = std::io::stdout().write_all(line.as_bytes());
     if let Some(path) = std::env::var_os("SPS_SKIPS") {
-        let mut file = OpenOptions::new().create(true).append(true).open(path).expect("SPS_SKIPS can be written");
+        let mut file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .expect("SPS_SKIPS can be written");
         file.write_all(line.as_bytes()).expect("SPS_SKIPS can be written");
     }
 }

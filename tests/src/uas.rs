@@ -29,14 +29,22 @@ impl Uas {
         let (journal, stopped) = (seen.clone(), stop.clone());
         let thread = thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                let Some(Received { message, peer, .. }) = agent.try_receive(Duration::from_millis(50)) else { continue };
+                let Some(Received { message, peer, .. }) = agent.try_receive(Duration::from_millis(50)) else {
+                    continue;
+                };
                 journal.lock().expect("no holder panics").push(message.clone());
                 for response in script(&message) {
                     agent.send(peer, &response);
                 }
             }
         });
-        Uas { addr, uri, seen, stop, thread: Some(thread) }
+        Uas {
+            addr,
+            uri,
+            seen,
+            stop,
+            thread: Some(thread),
+        }
     }
 
     /// Rings, answers, and says 200 to everything else that is a request.
@@ -49,7 +57,10 @@ impl Uas {
         let (contact, tag) = (format!("<{}>", agent.uri("uas")), tag.to_owned());
         Uas::scripted(agent, move |message| match message.method() {
             Some("INVITE") => vec![
-                message.response(180, "Ringing").to_tag(&tag).with("Contact", contact.clone()),
+                message
+                    .response(180, "Ringing")
+                    .to_tag(&tag)
+                    .with("Contact", contact.clone()),
                 message
                     .response(200, "OK")
                     .to_tag(&tag)
@@ -57,7 +68,12 @@ impl Uas {
                     .with_body("application/sdp", crate::call::SDP),
             ],
             Some("ACK") | None => Vec::new(),
-            Some(_) => vec![message.response(200, "OK").to_tag(&tag).with("Contact", contact.clone())],
+            Some(_) => vec![
+                message
+                    .response(200, "OK")
+                    .to_tag(&tag)
+                    .with("Contact", contact.clone()),
+            ],
         })
     }
 
@@ -80,7 +96,11 @@ impl Uas {
             }
             Some("CANCEL") => {
                 let mut both = vec![message.response(200, "OK").to_tag("rings")];
-                both.extend(ringing.take().map(|invite| invite.response(487, "Request Terminated").to_tag("rings")));
+                both.extend(
+                    ringing
+                        .take()
+                        .map(|invite| invite.response(487, "Request Terminated").to_tag("rings")),
+                );
                 both
             }
             _ => Vec::new(),
@@ -109,12 +129,17 @@ impl Uas {
 
     /// All requests so far with this method.
     pub fn requests(&self, method: &str) -> Vec<Message> {
-        self.seen().into_iter().filter(|message| message.method() == Some(method)).collect()
+        self.seen()
+            .into_iter()
+            .filter(|message| message.method() == Some(method))
+            .collect()
     }
 
     /// Waits until this many requests with this method have come, and gives the last.
     pub fn wait_for(&self, method: &str, count: usize) -> Message {
-        wait_until(&format!("{count} {method} reached {}", self.addr), || self.requests(method).len() >= count);
+        wait_until(&format!("{count} {method} reached {}", self.addr), || {
+            self.requests(method).len() >= count
+        });
         self.requests(method).swap_remove(count - 1)
     }
 }

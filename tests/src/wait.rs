@@ -64,7 +64,9 @@ mod tests {
     #[test]
     #[should_panic(expected = "has not ended")]
     fn a_body_that_hangs_fails_its_test() {
-        bounded_by(Duration::from_millis(20), || thread::park_timeout(Duration::from_secs(5)));
+        bounded_by(Duration::from_millis(20), || {
+            thread::park_timeout(Duration::from_secs(5))
+        });
     }
 
     #[test]

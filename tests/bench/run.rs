@@ -1,0 +1,255 @@
+//! The order of things: a fresh contender for each load, contenders interleaved over rounds, CPU read once everything a load
+//! left behind has expired.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::calls::{self, Ends, Pace};
+use crate::contender::{Contender, Cpus, IP, Name, cpus, on_contenders_cpu, pin};
+use crate::port::Port;
+use crate::report::{Kind, Measured, Report};
+use crate::{meter, option, option_or, registers};
+
+/// `sps-bench run`.
+pub fn main(arguments: &[String]) -> Result<(), String> {
+    let settings = Settings {
+        seconds: option_or(arguments, "--seconds", 5.0)?,
+        rounds: option_or(arguments, "--rounds", 3)?,
+        apart: arguments.iter().any(|argument| argument == "--apart"),
+        only: option(arguments, "--only").map(|list| list.split(',').map(str::to_owned).collect()),
+    };
+    if let Some(folder) = option(arguments, "--bin-dir") {
+        let folder = PathBuf::from(folder);
+        // Nothing else runs in this process yet, so nobody reads the environment meanwhile.
+        if std::env::var_os("SPS_BIN_DIR").is_none() {
+            return reexecute(&folder, arguments);
+        }
+    }
+    let cpus = cpus()?;
+    pin(cpus.generator);
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let mut bench = Bench {
+        settings,
+        cpus,
+        folder,
+        waiting: Vec::new(),
+        report: Report::default(),
+    };
+    bench.everything()?;
+    print!("{}", bench.report.text());
+    if let Some(path) = option(arguments, "--results") {
+        std::fs::write(path, bench.report.markdown()).map_err(|error| format!("{path}: {error}"))?;
+        println!("written to {path}");
+    }
+    bench.report.verdict()
+}
+
+/// Starts this program again with `SPS_BIN_DIR` set, where the harness looks for the programs.
+fn reexecute(folder: &std::path::Path, arguments: &[String]) -> Result<(), String> {
+    let own = std::env::current_exe().map_err(|error| error.to_string())?;
+    let status = std::process::Command::new(own)
+        .arg("run")
+        .args(arguments)
+        .env("SPS_BIN_DIR", folder)
+        .status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => std::process::exit(status.code().unwrap_or(1)),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+struct Settings {
+    seconds: f64,
+    rounds: u32,
+    apart: bool,
+    only: Option<Vec<String>>,
+}
+
+struct Bench {
+    settings: Settings,
+    cpus: Cpus,
+    folder: tempfile::TempDir,
+    waiting: Vec<Pending>,
+    report: Report,
+}
+
+/// A load that is over, of a contender that still has transactions.
+struct Pending {
+    contender: Contender,
+    cpu_before: u64,
+    ended_at: Instant,
+    measured: Measured,
+}
+
+impl Bench {
+    fn everything(&mut self) -> Result<(), String> {
+        let mut names = [Name::Forwarder, Name::Kamailio, Name::Sps].to_vec();
+        if let Some(only) = &self.settings.only {
+            names.retain(|name| only.iter().any(|wanted| wanted == name.as_str()));
+        }
+        if sps_tests::process::find("kamailio").is_none() {
+            println!("kamailio is not installed: no comparison");
+            names.retain(|name| *name != Name::Kamailio);
+        }
+        for round in 0..self.settings.rounds {
+            // Nobody always comes first.
+            names.rotate_left(usize::from(round > 0));
+            for &name in &names {
+                self.calls(name, Pace::Window(WINDOW), Kind::Calls)?;
+                if name != Name::Forwarder {
+                    self.registers(name)?;
+                }
+            }
+        }
+        for &name in &names {
+            let Some(rate) = self.report.closed_rate(name) else {
+                continue;
+            };
+            self.calls(name, Pace::Rate(rate * 0.5), Kind::HalfLoad)?;
+            self.calls(name, Pace::Rate(rate * 0.1), Kind::TenthLoad)?;
+        }
+        self.settle();
+        Ok(())
+    }
+
+    fn calls(&mut self, name: Name, pace: Pace, kind: Kind) -> Result<(), String> {
+        let mut ends = Ends::bind(IP).map_err(|error| error.to_string())?;
+        let (caller, callee) = (ends.caller.addr(), ends.callee.addr());
+        let folder = self.folder.path();
+        let contender = on_contenders_cpu(self.cpus, || Contender::proxy(name, caller, callee, folder))?;
+        let plan = calls::Plan {
+            proxy: contender.addr,
+            target: contender.target.clone(),
+            pace,
+            duration: Duration::from_secs_f64(self.settings.seconds),
+        };
+        let cpu_before = meter::cpu_ns(contender.root);
+        let outcome = calls::play(&plan, &mut ends);
+        let measured = Measured::of_calls(name, kind, &outcome, meter::memory_kib(contender.root));
+        println!("{measured}");
+        self.report.note_rate(&measured);
+        self.leave(contender, cpu_before, measured);
+        Ok(())
+    }
+
+    fn registers(&mut self, name: Name) -> Result<(), String> {
+        let mut port = Port::bind(SocketAddr::new(IP, 0)).map_err(|error| error.to_string())?;
+        let folder = self.folder.path();
+        let contender = on_contenders_cpu(self.cpus, || Contender::registrar(name, folder))?;
+        let mut plan = registers::Plan {
+            registrar: contender.addr,
+            domain: contender.domain.clone(),
+            users: USERS,
+            window: REGISTER_WINDOW,
+            first_cseq: 1,
+            duration: Duration::from_secs(60),
+            limit: u64::from(USERS),
+            run: u64::from(contender.root) << 16 | u64::from(contender.addr.port()),
+        };
+        let cpu_before = meter::cpu_ns(contender.root);
+        let first = registers::play(&plan, &mut port);
+        let cpu_between = meter::cpu_ns(contender.root);
+        let memory = meter::memory_kib(contender.root);
+        let mut measured = Measured::of_registers(name, Kind::FirstRegisters, &first, memory);
+        measured.cpu_ns = cpu_between - cpu_before;
+        println!("{measured}");
+        self.report.add(measured);
+
+        plan.first_cseq = 2;
+        plan.duration = Duration::from_secs_f64(self.settings.seconds);
+        plan.limit = MAX_REFRESHES;
+        let refreshes = registers::play(&plan, &mut port);
+        let measured = Measured::of_registers(name, Kind::Refreshes, &refreshes, meter::memory_kib(contender.root));
+        println!("{measured}");
+        self.leave(contender, cpu_between, measured);
+        Ok(())
+    }
+
+    fn leave(&mut self, contender: Contender, cpu_before: u64, measured: Measured) {
+        self.waiting.push(Pending {
+            contender,
+            cpu_before,
+            ended_at: Instant::now(),
+            measured,
+        });
+        if self.settings.apart {
+            self.settle();
+        }
+    }
+
+    /// Waits until the transactions of all loads have expired, then reads what they cost in the end.
+    fn settle(&mut self) {
+        for mut pending in self.waiting.drain(..) {
+            let settled_at = pending.ended_at + SETTLE;
+            while let Some(left) = settled_at.checked_duration_since(Instant::now()) {
+                std::thread::park_timeout(left);
+            }
+            pending.measured.cpu_ns = meter::cpu_ns(pending.contender.root) - pending.cpu_before;
+            self.report.add(pending.measured);
+        }
+    }
+}
+
+/// `sps-bench load`: one load on something that runs already, without counting its CPU.
+pub fn load(arguments: &[String]) -> Result<(), String> {
+    let proxy: SocketAddr = option(arguments, "--proxy")
+        .ok_or("--proxy is missing")?
+        .parse()
+        .map_err(|_| "--proxy: not an address")?;
+    let duration = Duration::from_secs_f64(option_or(arguments, "--seconds", 5.0)?);
+    let domain = option(arguments, "--domain").unwrap_or("sps.test").to_owned();
+    match arguments.first().map(String::as_str) {
+        Some("calls") => {
+            let callee: SocketAddr = option_or(arguments, "--callee", SocketAddr::new(IP, 0))?;
+            let mut ends = Ends {
+                caller: Port::bind(SocketAddr::new(IP, 0)).map_err(|error| error.to_string())?,
+                callee: Port::bind(callee).map_err(|error| error.to_string())?,
+            };
+            println!("callee at {}", ends.callee.addr());
+            let pace = match option(arguments, "--rate") {
+                Some(_) => Pace::Rate(option_or(arguments, "--rate", 100.0)?),
+                None => Pace::Window(option_or(arguments, "--window", WINDOW)?),
+            };
+            let number = option(arguments, "--number").unwrap_or("+15550100");
+            let plan = calls::Plan {
+                proxy,
+                target: format!("{number}@{domain}"),
+                pace,
+                duration,
+            };
+            let outcome = calls::play(&plan, &mut ends);
+            println!("{}", Measured::of_calls(Name::Sps, Kind::Calls, &outcome, 0));
+            outcome.first_failure.map_or(Ok(()), Err)
+        }
+        Some("registers") => {
+            let mut port = Port::bind(SocketAddr::new(IP, 0)).map_err(|error| error.to_string())?;
+            let plan = registers::Plan {
+                registrar: proxy,
+                domain,
+                users: USERS,
+                window: option_or(arguments, "--window", REGISTER_WINDOW)?,
+                first_cseq: 1,
+                duration,
+                limit: u64::MAX,
+                run: u64::from(std::process::id()),
+            };
+            let outcome = registers::play(&plan, &mut port);
+            println!("{}", Measured::of_registers(Name::Sps, Kind::Refreshes, &outcome, 0));
+            outcome.first_failure.map_or(Ok(()), Err)
+        }
+        _ => Err("load: calls or registers".into()),
+    }
+}
+
+/// Calls at a time in the closed loop.
+const WINDOW: usize = 64;
+/// REGISTERs on the way at a time.
+const REGISTER_WINDOW: u32 = 32;
+/// Users that register.
+const USERS: u32 = 10_000;
+/// Bounds what a long run leaves in transaction tables.
+const MAX_REFRESHES: u64 = 200_000;
+/// Timers H, J, L and M end after 64 × T1 = 32 s; then nothing of a load is left.
+const SETTLE: Duration = Duration::from_secs(34);
