@@ -27,7 +27,7 @@ pub use host::{BadHop, HopAddress, Host};
 pub use number::Number;
 pub use pattern::{BadPattern, DomainPattern, Pattern, Selector};
 pub use route::{Attributes, Route, RouteEntry, RouteSet};
-pub use routing::{Facts, Reply, Routing, Step, Surroundings, Tables};
+pub use routing::{Facts, Reply, Routing, Scratch, Step, Surroundings, Tables};
 pub use target::{NextHop, Target, TargetSet, UriBytes};
 pub use trace::{Stage, Trace};
 pub use walk::{Answer, Ask, Exhausted, Question, Resolved, Ticket, Walk, WalkStep};

@@ -5,15 +5,17 @@
 //! lookup probes no others. The bytes are our own, yet may be damaged: what does not fit is skipped, never trusted.
 
 use crate::host::Host;
-use crate::host::MAX_NAME_LEN;
 use crate::number::{MAX_DIGITS, Number};
 use crate::pattern::{DomainPattern, MAX_LABELS, Selector, Specificity, labels, tail_matches};
 use crate::route::{Route, RouteEntry, RouteSet};
 use sps_wire::flow::Transport;
+use std::fmt;
+use std::io::Write;
 use std::net::IpAddr;
 
 /// The most routes that may share one literal prefix or one domain: the bound of what one lookup looks at.
-pub const MAX_ROUTES_PER_KEY: usize = 512;
+/// A record of 64 KiB has room for them with the longest names.
+pub const MAX_ROUTES_PER_KEY: usize = 200;
 
 /// Which keys exist: two words beside the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -107,42 +109,38 @@ pub fn find_number(
     }
 }
 
-/// Finds the routes for a host, given as in a URI and in lower case: its own, else those of the nearest `*.domain`, else of `*`.
-pub fn find_domain(shape: Shape, host: &str, out: &mut RouteSet, mut probe: impl FnMut(&[u8], &mut dyn FnMut(&[u8]))) {
-    let mut look = |star: &str, name: &str, out: &mut RouteSet| {
-        let mut key = [b'd'; 3 + MAX_NAME_LEN];
-        let name_at = 1 + star.len();
-        let Some(room) = key.get_mut(name_at..name_at + name.len()) else {
-            return;
-        };
-        room.copy_from_slice(name.as_bytes());
-        key[1..name_at].copy_from_slice(star.as_bytes());
-        probe(&key[..name_at + name.len()], &mut |record| {
+/// Finds the routes for a host: its own, else those of the nearest `*.domain`, else those of `*`.
+pub fn find_domain(shape: Shape, host: &Host, out: &mut RouteSet, mut probe: impl FnMut(&[u8], &mut dyn FnMut(&[u8]))) {
+    let mut look = |key: &mut Vec<u8>, pattern: fmt::Arguments<'_>, out: &mut RouteSet| {
+        key.clear();
+        key.push(b'd');
+        // Writing to a Vec cannot fail.
+        let _ = key.write_fmt(pattern);
+        probe(key, &mut |record| {
             entries(record).for_each(|entry| out.push(entry.route))
         });
     };
-    if shape.domains & EXACT != 0 {
-        look("", host, out);
+    if shape.domains == 0 {
+        return;
     }
-    if shape.domains & !(EXACT | ANY) != 0 && is_name(host) {
-        let mut left = labels(host);
-        let mut parent = host;
+    let mut key = Vec::with_capacity(64);
+    if shape.domains & EXACT != 0 {
+        look(&mut key, format_args!("{host}"), out);
+    }
+    if let Host::Name(name) = host {
+        let mut left = labels(name);
+        let mut parent = &**name;
         while let (true, Some((_, above))) = (out.is_empty(), parent.split_once('.')) {
             parent = above;
             left -= 1;
             if left <= MAX_LABELS && shape.domains & (1 << left) != 0 {
-                look("*.", parent, out);
+                look(&mut key, format_args!("*.{parent}"), out);
             }
         }
     }
     if shape.domains & ANY != 0 && out.is_empty() {
-        look("*", "", out);
+        look(&mut key, format_args!("*"), out);
     }
-}
-
-/// An address has no parent domain, and only an address ends with a bracket or a digit label.
-fn is_name(host: &str) -> bool {
-    !host.ends_with(']') && host.parse::<std::net::Ipv4Addr>().is_err()
 }
 
 /// One route of a record.

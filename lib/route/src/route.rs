@@ -18,7 +18,7 @@ pub struct Route {
     pub selector: Selector,
     /// Where such requests go.
     pub hop: HopAddress,
-    /// `None`: what the Request-URI or DNS says, else UDP.
+    /// `None`: what DNS says, else UDP.
     pub transport: Option<Transport>,
     /// The lowest number of those that match is tried first.
     pub priority: u16,
@@ -70,6 +70,10 @@ impl RouteSet {
     /// Empties it for the next lookup.
     pub fn clear(&mut self) {
         self.entries.clear();
+    }
+
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = RouteEntry> + '_ {
+        self.entries.drain(..)
     }
 
     /// Puts the first `wanted` entries into the order they are to be tried, and drops the rest: ascending priority, and within

@@ -16,12 +16,15 @@ mod translation;
 
 use crate::bindings::Bindings;
 use crate::conf::Conf;
+use crate::host::Host;
 use crate::number::Number;
 use crate::route::RouteSet;
-use crate::target::TargetSet;
+use crate::target::{Target, TargetSet, UriBytes};
 use crate::trace::{Stage, Trace};
 use crate::walk::{Answer, Ask};
+use smallvec::smallvec;
 use sps_wire::flow::Flow;
+use sps_wire::uri::{Scheme, Uri};
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -49,8 +52,8 @@ pub struct Facts<'a> {
 pub trait Tables {
     /// The routes of the most specific pattern for a number.
     fn number(&self, number: &Number, out: &mut RouteSet);
-    /// The routes of the most specific domain for a host that is not ours: lower case, an IPv6 address in brackets.
-    fn domain(&self, host: &str, out: &mut RouteSet);
+    /// The routes of the most specific domain for a host that is not ours.
+    fn domain(&self, host: &Host, out: &mut RouteSet);
     /// The live bindings of an AOR, given as [`Conf::canonical_aor`] writes it.
     fn registered(&self, aor: &[u8], out: &mut Bindings);
 }
@@ -63,8 +66,18 @@ pub struct Surroundings<'a> {
     pub tables: &'a dyn Tables,
     /// Uniformly distributed numbers.
     pub random: &'a mut dyn FnMut() -> u64,
+    /// Room that is used again from request to request.
+    pub scratch: &'a mut Scratch,
     /// Who listens, if anybody does.
     pub trace: Option<&'a mut dyn Trace>,
+}
+
+/// Room for lookups; keep one per thread.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    pub(crate) aor: Vec<u8>,
+    pub(crate) bindings: Bindings,
+    pub(crate) routes: RouteSet,
 }
 
 impl Surroundings<'_> {
@@ -98,24 +111,177 @@ pub struct Reply {
 }
 
 /// Routing of one request.
-#[derive(Debug, Default)]
-pub struct Routing {}
+///
+/// Resumable: it may be dropped at any time, and a step starts where the last one ended. No stage of this version has anything
+/// to ask; names are asked for by [`crate::Walk`] when their turn comes.
+#[derive(Debug)]
+pub struct Routing {
+    at: At,
+    /// May reach foreign domains and gateways.
+    trusted: bool,
+}
+
+/// The stage that is next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    RequestUri,
+    Access,
+    Flow,
+    RouteHeader,
+    Registry,
+    /// Next hop of the Request-URI itself. `known`: the registry has a record of it without live bindings.
+    NextHop {
+        known: bool,
+    },
+}
+
+/// What a stage gives: the stage after it, or the end.
+enum Found {
+    Next(At),
+    End(Step),
+}
 
 impl Routing {
     /// Before the first step.
     pub fn start() -> Routing {
-        Routing {}
+        Routing {
+            at: At::RequestUri,
+            trusted: false,
+        }
     }
 
     /// Goes on until the decision is made or something has to be waited for.
     pub fn step(
         &mut self,
-        now: Instant,
+        _now: Instant,
         facts: &Facts<'_>,
-        answer: Option<Answer>,
+        _answer: Option<Answer>,
         around: &mut Surroundings<'_>,
     ) -> Step {
-        let _ = (now, facts, answer, around);
-        unimplemented!()
+        let uri = match Uri::parse(facts.request_uri) {
+            Ok(uri) => uri,
+            Err(malformed) => {
+                around.note(Stage::RequestUri, format_args!("unreadable: {malformed}"));
+                return reply(400, Stage::RequestUri);
+            }
+        };
+        loop {
+            let found = match self.at {
+                At::RequestUri => check_scheme(&uri, around),
+                At::Access => self.check_access(facts, around),
+                At::Flow => follow_flow(facts, around),
+                At::RouteHeader => self.follow_route(facts, around),
+                At::Registry => translation::by_registry(&uri, self.trusted, around),
+                At::NextHop { known } => next_hop::of_request_uri(&uri, self.trusted, known, around),
+            };
+            match found {
+                Found::Next(at) => self.at = at,
+                Found::End(step) => return step,
+            }
+        }
+    }
+
+    fn check_access(&mut self, facts: &Facts<'_>, around: &mut Surroundings<'_>) -> Found {
+        let source = facts.source.ip();
+        let rule = around.conf.access_of(source).map(|rule| rule.allow);
+        let (trusted, because) = match rule {
+            // The other party of a dialog we set up may be anywhere, listed or not.
+            _ if facts.in_dialog => (true, "inside a dialog of ours"),
+            Some(true) => (true, "listed source"),
+            Some(false) => {
+                around.note(Stage::Access, format_args!("{source}: denied by [[access]]"));
+                return Found::End(reply(403, Stage::Access));
+            }
+            None if around.conf.open => (true, "open to everyone"),
+            None => (false, "unlisted source, may reach registered users only"),
+        };
+        around.note(Stage::Access, format_args!("{source}: {because}"));
+        self.trusted = trusted;
+        Found::Next(At::Flow)
+    }
+
+    fn follow_route(&mut self, facts: &Facts<'_>, around: &mut Surroundings<'_>) -> Found {
+        let Some(route) = facts.route else {
+            return Found::Next(At::Registry);
+        };
+        let stage = Stage::RouteHeader;
+        around.note(stage, format_args!("{}", Printed(route)));
+        let Ok(uri) = Uri::parse(route) else {
+            return Found::End(reply(400, stage));
+        };
+        if !self.trusted {
+            return Found::End(next_hop::refuse(around));
+        }
+        // Those of ours were taken off: what is left would only lead back here.
+        if around.conf.is_ours(&uri) {
+            return Found::End(reply(482, stage));
+        }
+        Found::End(match next_hop::by_uri(&uri, around) {
+            Some((hop, _)) => Step::Targets(smallvec![Target {
+                uri: UriBytes::from_slice(facts.request_uri),
+                q: MAX_Q,
+                path: Vec::new(),
+                flow: None,
+                next_hops: smallvec![hop],
+                stage,
+            }]),
+            None => reply(500, stage),
+        })
     }
 }
+
+fn check_scheme(uri: &Uri<'_>, around: &mut Surroundings<'_>) -> Found {
+    let is_known = match uri.scheme {
+        Scheme::Sip | Scheme::Tel => true,
+        Scheme::Sips => around.conf.tls,
+        Scheme::Other(_) => false,
+    };
+    if !is_known {
+        around.note(
+            Stage::RequestUri,
+            format_args!("{}: unsupported scheme", Printed(uri.text)),
+        );
+        return Found::End(reply(416, Stage::RequestUri));
+    }
+    let whose = if around.conf.is_ours(uri) { "ours" } else { "not ours" };
+    around.note(Stage::RequestUri, format_args!("{}: {whose}", Printed(uri.text)));
+    Found::Next(At::Access)
+}
+
+fn follow_flow(facts: &Facts<'_>, around: &mut Surroundings<'_>) -> Found {
+    let Some(flow) = facts.flow else {
+        return Found::Next(At::RouteHeader);
+    };
+    around.note(Stage::Flow, format_args!("{}/{}", flow.remote, flow.transport.as_str()));
+    Found::End(Step::Targets(smallvec![Target {
+        uri: UriBytes::from_slice(facts.request_uri),
+        q: MAX_Q,
+        path: Vec::new(),
+        flow: Some(flow),
+        next_hops: smallvec![],
+        stage: Stage::Flow,
+    }]))
+}
+
+fn reply(status: u16, stage: Stage) -> Step {
+    Step::Reply(Reply {
+        status,
+        reason: None,
+        stage,
+    })
+}
+
+/// q of a target that nobody gave one, in thousandths.
+const MAX_Q: u16 = 1000;
+
+/// Bytes from the network for a trace.
+struct Printed<'a>(&'a [u8]);
+
+impl fmt::Display for Printed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.escape_ascii())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,211 @@
-//! next
+//! The next hop of a URI: static routes, then what the URI itself says (RFC 3261 §16.6 step 7).
+
+use super::{Found, MAX_Q, Printed, Surroundings, reply};
+use crate::host::{Host, MAX_NAME_LEN};
+use crate::routing::Step;
+use crate::target::{NextHop, Target, UriBytes};
+use crate::trace::Stage;
+use smallvec::{SmallVec, smallvec};
+use sps_wire::flow::Transport;
+use sps_wire::uri::{Scheme, Uri};
+use std::net::SocketAddr;
+
+/// The end of routing by the Request-URI itself.
+pub(super) fn of_request_uri(uri: &Uri<'_>, trusted: bool, known: bool, around: &mut Surroundings<'_>) -> Found {
+    let (next_hops, stage) = if around.conf.is_ours(uri) {
+        match by_number(uri, around) {
+            Some(next_hops) => (next_hops, Stage::NumberRoute),
+            None => return Found::End(not_found(known, around)),
+        }
+    } else if !trusted {
+        return Found::End(refuse(around));
+    } else {
+        match of_foreign(uri, around) {
+            Some(found) => found,
+            None => return Found::End(reply(500, Stage::RequestUri)),
+        }
+    };
+    if !trusted {
+        return Found::End(refuse(around));
+    }
+    if next_hops.is_empty() {
+        around.note(stage, format_args!("every next hop is ourselves"));
+        return Found::End(reply(482, stage));
+    }
+    let uri = UriBytes::from_slice(uri.text);
+    Found::End(Step::Targets(smallvec![Target {
+        uri,
+        q: MAX_Q,
+        path: Vec::new(),
+        flow: None,
+        next_hops,
+        stage
+    }]))
+}
+
+/// For who is not trusted to use us as a relay.
+pub(super) fn refuse(around: &mut Surroundings<'_>) -> Step {
+    around.note(
+        Stage::Access,
+        format_args!("leads to a foreign domain or a gateway: refused"),
+    );
+    reply(403, Stage::Access)
+}
+
+fn not_found(known: bool, around: &mut Surroundings<'_>) -> Step {
+    let (status, what) = if known {
+        (480, "registered at times, but not now")
+    } else {
+        (404, "nobody here")
+    };
+    around.note(Stage::Registry, format_args!("{what}"));
+    reply(status, Stage::Registry)
+}
+
+/// Static routes on the user part, in the order they are to be tried, without those that lead to ourselves. `None` if the user
+/// part is no number or no route applies.
+pub(super) fn by_number(uri: &Uri<'_>, around: &mut Surroundings<'_>) -> Option<SmallVec<[NextHop; 1]>> {
+    let Some(number) = around.conf.number(uri) else {
+        around.note(Stage::NumberRoute, format_args!("user part is no number"));
+        return None;
+    };
+    around.scratch.routes.clear();
+    around.tables.number(&number, &mut around.scratch.routes);
+    if around.scratch.routes.is_empty() {
+        around.note(Stage::NumberRoute, format_args!("{number}: no route"));
+        return None;
+    }
+    around.note(
+        Stage::NumberRoute,
+        format_args!("{number}: {} route(s)", around.scratch.routes.entries().len()),
+    );
+    Some(arranged(uri, Stage::NumberRoute, around))
+}
+
+/// The next hops of a URI whose host is not ours: static domain routes, else the host itself. `None` if we cannot send there.
+pub(super) fn of_foreign(uri: &Uri<'_>, around: &mut Surroundings<'_>) -> Option<(SmallVec<[NextHop; 1]>, Stage)> {
+    let host = host_of(uri)?;
+    around.scratch.routes.clear();
+    around.tables.domain(&host, &mut around.scratch.routes);
+    if !around.scratch.routes.is_empty() {
+        around.note(
+            Stage::DomainRoute,
+            format_args!("{host}: {} route(s)", around.scratch.routes.entries().len()),
+        );
+        return Some((arranged(uri, Stage::DomainRoute, around), Stage::DomainRoute));
+    }
+    let (hop, stage) = by_uri(uri, around)?;
+    let hops = if is_ourselves(&hop, around) {
+        smallvec![]
+    } else {
+        smallvec![hop]
+    };
+    Some((hops, stage))
+}
+
+/// What a URI itself says (RFC 3263 §4): `None` for a transport or scheme that we cannot send by.
+pub(super) fn by_uri(uri: &Uri<'_>, around: &mut Surroundings<'_>) -> Option<(NextHop, Stage)> {
+    let host = match uri.maddr() {
+        // §19.1.1: maddr overrides the host.
+        Some(maddr) => to_host(sps_wire::uri::Host::parse(maddr)?)?,
+        None => host_of(uri)?,
+    };
+    let asked = match uri.transport() {
+        Some(name) => Some(Transport::from_bytes(name)?),
+        None => None,
+    };
+    let transport = secured(uri, asked);
+    let stage = if matches!(host, Host::Addr(_)) {
+        Stage::Address
+    } else {
+        Stage::Dns
+    };
+    if around.trace.is_some() {
+        let port = uri.port.map(|port| format!(" port {port}")).unwrap_or_default();
+        let by = transport
+            .map(|transport| format!(" by {}", transport.as_str()))
+            .unwrap_or_default();
+        around.note(stage, format_args!("{host}{port}{by}"));
+    }
+    Some((
+        NextHop {
+            host,
+            port: uri.port,
+            transport,
+            route_id: None,
+        },
+        stage,
+    ))
+}
+
+/// The routes found, drawn by priority and weight.
+fn arranged(uri: &Uri<'_>, stage: Stage, around: &mut Surroundings<'_>) -> SmallVec<[NextHop; 1]> {
+    let mut routes = std::mem::take(&mut around.scratch.routes);
+    routes.arrange(around.conf.max_alternates, around.random);
+    let mut next_hops = SmallVec::new();
+    for entry in routes.drain() {
+        let (id, priority, weight) = (entry.id, entry.priority, entry.weight);
+        let transport = secured(uri, entry.transport);
+        let hop = NextHop {
+            host: entry.host,
+            port: entry.port,
+            transport,
+            route_id: Some(id),
+        };
+        let ours = is_ourselves(&hop, around);
+        if around.trace.is_some() {
+            let port = hop.port.map(|port| format!(":{port}")).unwrap_or_default();
+            let by = transport
+                .map(|transport| format!(" by {}", transport.as_str()))
+                .unwrap_or_default();
+            let but = if ours { ": ourselves, left out" } else { "" };
+            let text = format_args!(
+                "route {id}: {}{port}{by}, priority {priority}, weight {weight}{but}",
+                hop.host
+            );
+            around.note(stage, text);
+        }
+        if !ours {
+            next_hops.push(hop);
+        }
+    }
+    around.scratch.routes = routes;
+    next_hops
+}
+
+/// §26.2.2: a SIPS URI is reached by TLS on every hop.
+fn secured(uri: &Uri<'_>, transport: Option<Transport>) -> Option<Transport> {
+    if uri.scheme == Scheme::Sips {
+        Some(Transport::Tls)
+    } else {
+        transport
+    }
+}
+
+/// Names that lead to ourselves show when they are resolved: [`crate::Walk`] leaves our sockets out.
+fn is_ourselves(hop: &NextHop, around: &Surroundings<'_>) -> bool {
+    let Host::Addr(ip) = hop.host else { return false };
+    let transport = hop.transport.unwrap_or(around.conf.default_transport);
+    around
+        .conf
+        .is_own_socket(SocketAddr::new(ip, hop.port.unwrap_or(transport.default_port())))
+}
+
+fn host_of(uri: &Uri<'_>) -> Option<Host> {
+    match uri.scheme {
+        Scheme::Sip | Scheme::Sips => to_host(uri.host),
+        Scheme::Tel | Scheme::Other(_) => None,
+    }
+}
+
+fn to_host(host: sps_wire::uri::Host<'_>) -> Option<Host> {
+    match host {
+        sps_wire::uri::Host::Name(name) => {
+            let name = std::str::from_utf8(name.strip_suffix(b".").unwrap_or(name)).ok()?;
+            let is_usable = (1..=MAX_NAME_LEN).contains(&name.len());
+            is_usable.then(|| Host::Name(name.to_ascii_lowercase().into()))
+        }
+        sps_wire::uri::Host::V4(addr) => Some(Host::Addr(addr.into())),
+        sps_wire::uri::Host::V6(addr) => Some(Host::Addr(addr.into())),
+    }
+}

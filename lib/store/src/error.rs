@@ -1,0 +1,90 @@
+//! What can go wrong with stored things, grouped by who can cure it.
+
+use std::path::PathBuf;
+
+/// Why the database cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Written by a later version of this software.
+    #[error("{} has schema version {found}, and this version knows {known} at most", .path.display())]
+    Newer {
+        /// The database.
+        path: PathBuf,
+        /// What it says.
+        found: i64,
+        /// What we know.
+        known: i64,
+    },
+    /// Somebody else's SQLite database.
+    #[error("{} is not a database of SPS", .0.display())]
+    Foreign(PathBuf),
+    /// SQLite cannot use the file.
+    #[error("open {}", .path.display())]
+    Sqlite {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+}
+
+/// Why a change was not made or a question not answered. What was in force before still is.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// See there.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// Another command has been changing the routes all the while we waited.
+    #[error("another command is changing the routes; waited {waited_s} s")]
+    Busy {
+        /// How long, in seconds.
+        waited_s: u64,
+    },
+    /// More routes with one literal prefix, or of one domain, than a lookup may look at.
+    #[error(
+        "too many routes begin with `{shared}`: at most {most} may share the digits before the first wildcard, or a domain"
+    )]
+    Crowded {
+        /// The digits or the domain.
+        shared: String,
+        /// The bound.
+        most: usize,
+    },
+    /// A row that this version cannot read, written by other means than ours.
+    #[error("row {id} of table {table} makes no sense: {what}")]
+    Row {
+        /// Which table.
+        table: &'static str,
+        /// Which row.
+        id: i64,
+        /// What is wrong.
+        what: String,
+    },
+    /// The database.
+    #[error("database")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The compiled table cannot be opened.
+    #[error("route table")]
+    OpenMap(#[from] sps_mapped::OpenError),
+    /// The compiled table cannot be written; the change is in the database and is published by the next command that can.
+    #[error("route table")]
+    PutMap(#[from] sps_mapped::PutError),
+    /// The machine refused something else.
+    #[error("route table")]
+    Io(#[from] std::io::Error),
+}
+
+impl Error {
+    /// Whether the same call may succeed later.
+    pub fn is_temporary(&self) -> bool {
+        let code = match self {
+            Error::Busy { .. } => return true,
+            Error::Sqlite(error) | Error::Open(OpenError::Sqlite { source: error, .. }) => error.sqlite_error_code(),
+            _ => None,
+        };
+        matches!(
+            code,
+            Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked)
+        )
+    }
+}
