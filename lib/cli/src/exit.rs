@@ -12,10 +12,14 @@ pub enum Exit {
     Data = 65,
     /// A file to be read is not there, or what was asked for does not exist.
     NoInput = 66,
-    /// A daemon that is needed does not run or does not answer.
+    /// The user to run as does not exist.
+    NoUser = 67,
+    /// A daemon that is needed does not run or does not answer, or an address could not be bound.
     Unavailable = 69,
     /// A fault of SPS itself.
     Software = 70,
+    /// The system gave no process, thread or descriptor.
+    System = 71,
     /// A file could not be made.
     CantCreate = 73,
     /// Reading or writing failed.
@@ -35,7 +39,30 @@ impl Exit {
     pub fn code(self) -> u8 {
         self as u8
     }
+
+    /// What a daemon gave as its reason; a number that is none of these is a fault of SPS.
+    pub fn from_code(code: u8) -> Self {
+        ALL.into_iter()
+            .find(|exit| exit.code() == code)
+            .unwrap_or(Self::Software)
+    }
 }
+
+const ALL: [Exit; 13] = [
+    Exit::Usage,
+    Exit::Data,
+    Exit::NoInput,
+    Exit::NoUser,
+    Exit::Unavailable,
+    Exit::Software,
+    Exit::System,
+    Exit::CantCreate,
+    Exit::Io,
+    Exit::TempFail,
+    Exit::Protocol,
+    Exit::NoPermission,
+    Exit::Config,
+];
 
 impl From<Exit> for std::process::ExitCode {
     fn from(exit: Exit) -> Self {
@@ -134,6 +161,14 @@ mod tests {
         let failure = result.or_fail(Exit::Io, "write x").unwrap_err().cure("make room");
         assert_eq!(failure.to_string(), "write x: outer: inner\n  make room");
         assert_eq!(failure.exit.code(), 74);
+    }
+
+    #[test]
+    fn codes_come_back_to_what_they_were() {
+        for exit in ALL {
+            assert_eq!(Exit::from_code(exit.code()), exit);
+        }
+        assert_eq!(Exit::from_code(1), Exit::Software);
     }
 
     #[test]
