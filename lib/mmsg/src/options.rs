@@ -44,6 +44,15 @@ pub fn count_drops(socket: BorrowedFd<'_>) -> io::Result<()> {
     set(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL)
 }
 
+/// A socket bound to an address and port 0 gets its port on connecting, so that one local port serves connections to
+/// different peers (`IP_BIND_ADDRESS_NO_PORT`). Either family.
+///
+/// # Errors
+/// What `setsockopt` said.
+pub fn choose_port_on_connect(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set(socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT)
+}
+
 fn set(socket: BorrowedFd<'_>, level: i32, name: i32) -> io::Result<()> {
     let on: libc::c_int = 1;
     // SAFETY: the descriptor is open while borrowed, and the option value is an int that outlives the call.

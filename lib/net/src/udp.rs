@@ -12,7 +12,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use bytes::Bytes;
 use sps_mmsg::options::{self, Family};
@@ -116,7 +116,7 @@ impl Udp {
         options::count_drops(socket.as_fd())?;
         let write_side = socket.as_fd().try_clone_to_owned()?;
         Ok(Udp {
-            socket: AsyncFd::with_interest(socket, Interest::READABLE | Interest::ERROR)?,
+            socket: watch(socket, Interest::READABLE | Interest::ERROR)?,
             write_side,
             local,
             receiver: Receiver::new(sps_mmsg::BATCH, sps_mmsg::SLOT_LEN),
@@ -256,8 +256,8 @@ impl Udp {
         if !self.blocked {
             return std::future::pending().await;
         }
-        let watch: AsyncFd<BorrowedFd<'_>> = AsyncFd::with_interest(self.write_side.as_fd(), Interest::WRITABLE)?;
-        let _ready = watch.writable().await?;
+        let watched = watch(self.write_side.as_fd(), Interest::WRITABLE)?;
+        let _ready = watched.writable().await?;
         Ok(())
     }
 
@@ -299,6 +299,15 @@ impl From<IcmpError> for UdpFailure {
             error: icmp.error,
         }
     }
+}
+
+/// Registers with the reactor for `interest` alone. A tokio `UdpSocket` would also watch for room to write and be woken after
+/// every datagram it sent.
+// The replacement of this constructor is unsafe: it trusts the caller that `T` keeps its descriptor. `UdpSocket` and
+// `BorrowedFd`, the only ones used here, do.
+#[allow(deprecated)]
+fn watch<T: AsRawFd>(descriptor: T, interest: Interest) -> io::Result<AsyncFd<T>> {
+    AsyncFd::with_interest(descriptor, interest)
 }
 
 /// Failed calls in one turn before the socket's error is believed.

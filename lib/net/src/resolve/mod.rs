@@ -3,12 +3,23 @@
 //! A and AAAA for now; NAPTR and SRV fit into the same call. Waiting is bounded, lookups under way are capped, equal
 //! questions asked at once are asked once, and a failure is remembered for some seconds.
 
+mod dns;
+mod failures;
+mod resolver;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod toy;
+
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sps_wire::flow::{Destination, Transport};
+
+pub use resolver::Resolver;
 
 /// How names are looked up.
 #[derive(Debug, Clone)]
@@ -17,7 +28,7 @@ pub struct DnsConf {
     pub servers: Vec<SocketAddr>,
     /// How long one try may take.
     pub timeout: Duration,
-    /// Tries for each server after the first answer failed to come; at least one try is made.
+    /// How often a question is repeated when no server answered.
     pub attempts: usize,
     /// Bound on a whole lookup, all servers and record types together.
     pub total_timeout: Duration,
@@ -29,8 +40,6 @@ pub struct DnsConf {
     pub v4: bool,
     /// Use IPv6 addresses.
     pub v6: bool,
-    /// Local address to ask from; none lets the system choose.
-    pub source: Option<IpAddr>,
 }
 
 impl Default for DnsConf {
@@ -44,7 +53,6 @@ impl Default for DnsConf {
             max_in_flight: 512,
             v4: true,
             v6: true,
-            source: None,
         }
     }
 }
@@ -101,27 +109,26 @@ pub struct ResolveCounters {
     pub in_flight: u64,
 }
 
-/// The resolver of a worker. Clones share caches.
-#[derive(Clone)]
-pub struct Resolver {}
-
-impl Resolver {
-    /// Makes a resolver; reads `/etc/resolv.conf` (unless servers are given) and `/etc/hosts` once. A missing or empty
-    /// `resolv.conf` is no error: only the hosts file is used then. Must be called inside a runtime.
-    pub fn new(conf: &DnsConf) -> Resolver {
-        let _ = conf;
-        unimplemented!()
-    }
-
-    /// The figures.
-    pub fn counters(&self) -> ResolveCounters {
-        unimplemented!()
-    }
+/// The destination of a numeric host (IPv6 with or without brackets), `None` if the host is a name. Looks nothing up.
+pub fn numeric(host: &str, port: Option<u16>, transport: Option<Transport>) -> Option<Destination> {
+    let ip = match host.strip_prefix('[') {
+        Some(rest) => IpAddr::V6(rest.strip_suffix(']')?.parse().ok()?),
+        None => host.parse().ok()?,
+    };
+    Some(destination(ip, None, port, transport))
 }
 
-impl Resolve for Resolver {
-    fn resolve(&self, host: &str, port: Option<u16>, transport: Option<Transport>) -> Resolving {
-        let _ = (host, port, transport);
-        unimplemented!()
+/// RFC 3263 §4.1 and §4.2: what the URI leaves open is UDP and the transport's port. For TLS the certificate must bear `name`.
+fn destination(ip: IpAddr, name: Option<&Arc<str>>, port: Option<u16>, transport: Option<Transport>) -> Destination {
+    let transport = transport.unwrap_or(Transport::Udp);
+    let addr = SocketAddr::new(ip, port.unwrap_or(transport.default_port()));
+    let tls_name = match transport {
+        Transport::Tls => Some(name.map_or_else(|| Arc::from(ip.to_string()), Arc::clone)),
+        Transport::Udp | Transport::Tcp => None,
+    };
+    Destination {
+        transport,
+        addr,
+        tls_name,
     }
 }
