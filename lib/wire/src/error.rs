@@ -16,6 +16,14 @@ impl Malformed {
     pub(crate) fn new(field: &'static str, offset: usize) -> Malformed {
         Malformed { field, offset }
     }
+
+    /// The same, of a text that begins at `start` in the message.
+    pub(crate) fn behind(self, start: usize) -> Malformed {
+        Malformed {
+            offset: self.offset + start,
+            ..self
+        }
+    }
 }
 
 /// Why [`crate::parse`] refused a message.

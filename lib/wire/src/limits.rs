@@ -15,6 +15,11 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { message_len: 65_535, head_len: 32_768, header_len: 8_192, headers: 256 }
+        Limits {
+            message_len: 65_535,
+            head_len: 32_768,
+            header_len: 8_192,
+            headers: 256,
+        }
     }
 }

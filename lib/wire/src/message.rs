@@ -1,8 +1,10 @@
 //! A parsed message: bytes and index, read on demand.
 
 use crate::{
-    CSeq, Contacts, Header, Headers, HeadersNamed, Index, Malformed, Method, Name, NameAddr, NameAddrs, OptionTags, Values, Via,
-    Vias,
+    CSeq, Contacts, Header, Headers, HeadersNamed, Index, Malformed, Method, Name, NameAddr, NameAddrs, OptionTags,
+    Value, Values, Via, Vias,
+    index::{NONE, StartLine},
+    number::{parse_seconds, parse_u32},
 };
 use std::ops::Range;
 
@@ -33,6 +35,10 @@ pub enum Start<'a> {
 }
 
 impl<'a> Message<'a> {
+    pub(crate) fn new(bytes: &'a [u8], index: &'a Index) -> Message<'a> {
+        Message { bytes, index }
+    }
+
     /// The whole message, without what stood behind its body in the datagram.
     pub fn bytes(self) -> &'a [u8] {
         self.bytes
@@ -40,7 +46,7 @@ impl<'a> Message<'a> {
 
     /// Bytes of start line, headers and empty line.
     pub fn head_len(self) -> usize {
-        unimplemented!()
+        self.index.head_len as usize
     }
 
     /// The body, as long as Content-Length says; without that header all that follows the head.
@@ -50,79 +56,102 @@ impl<'a> Message<'a> {
 
     /// The start line.
     pub fn start(self) -> Start<'a> {
-        unimplemented!()
+        match self.index.start {
+            StartLine::Request { method_end, uri_end } => Start::Request {
+                method: Method::from_bytes(&self.bytes[..method_end as usize]),
+                uri: &self.bytes[method_end as usize + 1..uri_end as usize],
+            },
+            StartLine::Response {
+                status,
+                reason_start,
+                reason_end,
+            } => Start::Response {
+                status,
+                reason: &self.bytes[reason_start as usize..reason_end as usize],
+            },
+        }
     }
 
     /// Place of the start line, CRLF included: headers begin at its end.
     pub fn start_range(self) -> Range<usize> {
-        unimplemented!()
+        0..self.index.start_end as usize
     }
 
     /// Whether it is a request.
     pub fn is_request(self) -> bool {
-        unimplemented!()
+        matches!(self.index.start, StartLine::Request { .. })
     }
 
     /// A request's method.
     pub fn method(self) -> Option<Method<'a>> {
-        unimplemented!()
+        match self.start() {
+            Start::Request { method, .. } => Some(method),
+            Start::Response { .. } => None,
+        }
     }
 
     /// A response's status code.
     pub fn status(self) -> Option<u16> {
-        unimplemented!()
+        match self.start() {
+            Start::Request { .. } => None,
+            Start::Response { status, .. } => Some(status),
+        }
     }
 
     /// A request's Request-URI.
     pub fn request_uri(self) -> Option<&'a [u8]> {
-        unimplemented!()
+        match self.start() {
+            Start::Request { uri, .. } => Some(uri),
+            Start::Response { .. } => None,
+        }
     }
 
     /// Place of the Request-URI; empty for a response.
     pub fn request_uri_range(self) -> Range<usize> {
-        unimplemented!()
+        match self.index.start {
+            StartLine::Request { method_end, uri_end } => method_end as usize + 1..uri_end as usize,
+            StartLine::Response { .. } => 0..0,
+        }
     }
 
     /// All headers in order.
     pub fn headers(self) -> Headers<'a> {
-        let _ = self.index;
-        unimplemented!()
+        Headers::all(self.bytes, self.index)
     }
 
     /// All headers of one name, in order. With [`Name::Other`]: all that have no name here.
     pub fn all(self, name: Name) -> Headers<'a> {
-        let _ = name;
-        unimplemented!()
+        Headers::only(self.bytes, self.index, name)
     }
 
     /// The first header of that name. Constant time.
     pub fn first(self, name: Name) -> Option<Header<'a>> {
-        let _ = name;
-        unimplemented!()
+        self.index.line(name).map(|line| Header::new(self.bytes, line))
     }
 
     /// Whether a header of that name is there. Constant time.
     pub fn has(self, name: Name) -> bool {
-        let _ = name;
-        unimplemented!()
+        self.index.first[name as usize] != NONE
     }
 
     /// All headers spelt so (case-insensitive), for names that have no [`Name`].
     pub fn named<'n>(self, name: &'n [u8]) -> HeadersNamed<'a, 'n> {
-        let _ = name;
-        unimplemented!()
+        HeadersNamed {
+            headers: self.headers(),
+            name,
+        }
     }
 
     /// The comma-separated values of all headers of one name, top to bottom. Only for headers whose grammar is a list.
     pub fn values(self, name: Name) -> Values<'a> {
-        let _ = name;
-        unimplemented!()
+        Values::of(self.all(name))
     }
 
     /// Where in the message a part obtained from it stands. None for bytes from elsewhere.
     pub fn range_of(self, part: &[u8]) -> Option<Range<usize>> {
-        let _ = part;
-        unimplemented!()
+        let start = (part.as_ptr() as usize).checked_sub(self.bytes.as_ptr() as usize)?;
+        let end = start.checked_add(part.len())?;
+        (end <= self.bytes.len()).then_some(start..end)
     }
 
     /// The topmost Via.
@@ -130,17 +159,20 @@ impl<'a> Message<'a> {
     /// # Errors
     /// [`Malformed`] when it does not follow the grammar.
     pub fn top_via(self) -> Result<Via<'a>, Malformed> {
-        unimplemented!()
+        let value = self.values(Name::Via).next().ok_or(Malformed::new("Via", 0))?;
+        Via::of(value)
     }
 
     /// All Via values from the top.
     pub fn vias(self) -> Vias<'a> {
-        unimplemented!()
+        Vias {
+            values: self.values(Name::Via),
+        }
     }
 
     /// The Call-ID. Compared byte by byte (§20.8).
     pub fn call_id(self) -> &'a [u8] {
-        unimplemented!()
+        self.first(Name::CallId).map_or(b"", |header| header.value())
     }
 
     /// The CSeq.
@@ -148,7 +180,8 @@ impl<'a> Message<'a> {
     /// # Errors
     /// [`Malformed`]; not for a message that [`crate::parse`] accepted.
     pub fn cseq(self) -> Result<CSeq<'a>, Malformed> {
-        unimplemented!()
+        let header = self.first(Name::CSeq).ok_or(Malformed::new("CSeq", 0))?;
+        CSeq::parse(header.value()).map_err(|malformed| malformed.behind(header.value_range().start))
     }
 
     /// The From address.
@@ -156,7 +189,7 @@ impl<'a> Message<'a> {
     /// # Errors
     /// [`Malformed`] when it does not follow the grammar.
     pub fn from(self) -> Result<NameAddr<'a>, Malformed> {
-        unimplemented!()
+        self.address(Name::From)
     }
 
     /// The To address.
@@ -164,7 +197,7 @@ impl<'a> Message<'a> {
     /// # Errors
     /// [`Malformed`] when it does not follow the grammar.
     pub fn to(self) -> Result<NameAddr<'a>, Malformed> {
-        unimplemented!()
+        self.address(Name::To)
     }
 
     /// Max-Forwards; none if absent.
@@ -172,7 +205,9 @@ impl<'a> Message<'a> {
     /// # Errors
     /// [`Malformed`] when it is no number from 0 to 255 (§20.22).
     pub fn max_forwards(self) -> Result<Option<u8>, Malformed> {
-        unimplemented!()
+        self.number(Name::MaxForwards, |text| {
+            parse_u32(text).and_then(|number| u8::try_from(number).ok())
+        })
     }
 
     /// The Expires header in seconds; none if absent, 2³²−1 if larger.
@@ -180,7 +215,7 @@ impl<'a> Message<'a> {
     /// # Errors
     /// [`Malformed`] when it is no number.
     pub fn expires(self) -> Result<Option<u32>, Malformed> {
-        unimplemented!()
+        self.number(Name::Expires, parse_seconds)
     }
 
     /// The Content-Length header; none if absent.
@@ -188,7 +223,9 @@ impl<'a> Message<'a> {
     /// # Errors
     /// [`Malformed`]; not for a message that [`crate::parse`] accepted.
     pub fn content_length(self) -> Result<Option<usize>, Malformed> {
-        unimplemented!()
+        self.number(Name::ContentLength, |text| {
+            parse_u32(text).map(|number| number as usize)
+        })
     }
 
     /// The Contact headers.
@@ -196,7 +233,15 @@ impl<'a> Message<'a> {
     /// # Errors
     /// [`Malformed`] when `*` stands beside other values. Faults of single addresses come from the iterator.
     pub fn contacts(self) -> Result<Contacts<'a>, Malformed> {
-        unimplemented!()
+        let mut values = self.values(Name::Contact);
+        let is_star = |value: Value<'_>| value.text() == b"*";
+        let Some(star) = values.clone().find(|value| is_star(*value)) else {
+            return Ok(Contacts::List(self.addresses(Name::Contact)));
+        };
+        match (values.next().is_some_and(is_star), values.next()) {
+            (true, None) => Ok(Contacts::Star),
+            _ => Err(Malformed::new("Contact", star.range().start)),
+        }
     }
 
     /// The Route set from the top.
@@ -216,13 +261,33 @@ impl<'a> Message<'a> {
 
     /// The addresses in all headers of one name.
     pub fn addresses(self, name: Name) -> NameAddrs<'a> {
-        let _ = name;
-        unimplemented!()
+        NameAddrs {
+            values: self.values(name),
+            field: name.text(),
+        }
     }
 
     /// The option tags in Require, Proxy-Require, Supported or Unsupported.
     pub fn option_tags(self, name: Name) -> OptionTags<'a> {
-        let _ = name;
-        unimplemented!()
+        OptionTags {
+            values: self.values(name),
+        }
+    }
+
+    /// The address in a header that holds one.
+    fn address(self, name: Name) -> Result<NameAddr<'a>, Malformed> {
+        let header = self.first(name).ok_or(Malformed::new(name.text(), 0))?;
+        NameAddr::of(Value::whole(header), name.text())
+    }
+
+    /// The number in a header that holds one; none if absent.
+    fn number<T>(self, name: Name, parse: impl FnOnce(&[u8]) -> Option<T>) -> Result<Option<T>, Malformed> {
+        match self.first(name) {
+            None => Ok(None),
+            Some(header) => match parse(header.value()) {
+                Some(number) => Ok(Some(number)),
+                None => Err(Malformed::new(name.text(), header.value_range().start)),
+            },
+        }
     }
 }

@@ -111,7 +111,172 @@ pub(crate) const NAMES: usize = KNOWN.len() + 1;
 impl Name {
     /// The name these bytes spell, in full or compact form, in any case.
     pub fn from_bytes(text: &[u8]) -> Name {
-        let _ = text;
-        unimplemented!()
+        Name::at(text, 0, text.len())
+    }
+
+    /// The name that stands at `start` in `bytes`. Reads beyond its end where there are bytes, to take eight at a time.
+    #[inline]
+    pub(crate) fn at(bytes: &[u8], start: usize, len: usize) -> Name {
+        if len == 1 {
+            return COMPACT[bytes[start] as usize];
+        }
+        if len == 0 || len > LONGEST {
+            return Name::Other;
+        }
+        let candidate = SLOTS[slot(len, bytes[start], bytes[start + len / 2], bytes[start + len - 1])];
+        let spelling = &SPELLINGS[candidate as usize];
+        if spelling.len as usize != len {
+            return Name::Other;
+        }
+        let mut at = 0;
+        while at < len {
+            let rest = len - at;
+            let mask = if rest >= 8 { u64::MAX } else { (1 << (rest * 8)) - 1 };
+            if (lower_word(bytes, start + at) ^ spelling.words[at / 8]) & mask != 0 {
+                return Name::Other;
+            }
+            at += 8;
+        }
+        candidate
+    }
+}
+
+/// A name in lower case, eight bytes a word.
+#[derive(Clone, Copy)]
+struct Spelling {
+    len: u8,
+    words: [u64; LONGEST.div_ceil(8)],
+}
+
+const LONGEST: usize = "Proxy-Authentication-Info".len();
+const SLOT_COUNT: usize = 256;
+
+static SPELLINGS: [Spelling; NAMES] = spellings();
+static SLOTS: [Name; SLOT_COUNT] = slots();
+static COMPACT: [Name; 256] = compact();
+
+/// Eight bytes with bit 5 set, which makes capital letters small and leaves small letters and `-` alone. What else it maps to a
+/// letter or `-` is no byte of a name but CR, and a CR has been taken for the line's end before names are looked at.
+#[inline(always)]
+fn lower_word(bytes: &[u8], at: usize) -> u64 {
+    let word = match bytes.get(at..at + 8).and_then(|chunk| chunk.try_into().ok()) {
+        Some(chunk) => u64::from_le_bytes(chunk),
+        None => {
+            let mut chunk = [0; 8];
+            for (to, from) in chunk.iter_mut().zip(&bytes[at..]) {
+                *to = *from;
+            }
+            u64::from_le_bytes(chunk)
+        }
+    };
+    word | 0x2020_2020_2020_2020
+}
+
+/// Where a name of that length, first, middle and last letter lies in [`SLOTS`]. The factors were searched for by trial: no two
+/// names share a slot.
+#[inline(always)]
+const fn slot(len: usize, first: u8, middle: u8, last: u8) -> usize {
+    let [by_first, by_middle, by_last, by_len] = FACTORS;
+    ((first | 0x20) as usize * by_first
+        + (middle | 0x20) as usize * by_middle
+        + (last | 0x20) as usize * by_last
+        + len * by_len)
+        % SLOT_COUNT
+}
+
+const FACTORS: [usize; 4] = [112, 54, 190, 15];
+
+const fn spellings() -> [Spelling; NAMES] {
+    let mut table = [Spelling {
+        len: 0,
+        words: [0; LONGEST.div_ceil(8)],
+    }; NAMES];
+    let mut at = 0;
+    while at < KNOWN.len() {
+        let text = KNOWN[at].1.as_bytes();
+        assert!(text.len() <= LONGEST);
+        table[at].len = text.len() as u8;
+        let mut letter = 0;
+        while letter < text.len() {
+            table[at].words[letter / 8] |= ((text[letter] | 0x20) as u64) << (letter % 8 * 8);
+            letter += 1;
+        }
+        at += 1;
+    }
+    table
+}
+
+const fn slots() -> [Name; SLOT_COUNT] {
+    let mut table = [Name::Other; SLOT_COUNT];
+    let mut at = 0;
+    while at < KNOWN.len() {
+        let text = KNOWN[at].1.as_bytes();
+        let slot = slot(text.len(), text[0], text[text.len() / 2], text[text.len() - 1]);
+        assert!(
+            matches!(table[slot], Name::Other),
+            "two names in one slot: search other factors"
+        );
+        table[slot] = KNOWN[at].0;
+        at += 1;
+    }
+    table
+}
+
+const fn compact() -> [Name; 256] {
+    let mut table = [Name::Other; 256];
+    let mut at = 0;
+    while at < KNOWN.len() {
+        let letter = KNOWN[at].2;
+        if letter != 0 {
+            table[letter as usize] = KNOWN[at].0;
+            table[letter.to_ascii_uppercase() as usize] = KNOWN[at].0;
+        }
+        at += 1;
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_known_in_any_case_and_in_compact_form() {
+        for (name, text, letter) in KNOWN {
+            assert_eq!(Name::from_bytes(text.as_bytes()), *name);
+            assert_eq!(Name::from_bytes(text.to_uppercase().as_bytes()), *name);
+            assert_eq!(Name::from_bytes(text.to_lowercase().as_bytes()), *name);
+            assert_eq!(name.text(), *text);
+            if *letter != 0 {
+                assert_eq!(Name::from_bytes(&[*letter]), *name);
+                assert_eq!(Name::from_bytes(&[letter.to_ascii_uppercase()]), *name);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_nearly_a_name_is_another() {
+        for text in [
+            "",
+            "Vib",
+            "Vi",
+            "Viaa",
+            "z",
+            "Call_ID",
+            "Call\u{1}ID",
+            "Contact-Length",
+            "Content-Lengtg",
+            "X-Custom",
+            "\u{16}ia",
+        ] {
+            assert_eq!(Name::from_bytes(text.as_bytes()), Name::Other, "{text:?}");
+        }
+        for (_, text, _) in KNOWN {
+            for at in 0..text.len() {
+                let mut near = text.as_bytes().to_vec();
+                near[at] = b'_';
+                assert_eq!(Name::from_bytes(&near), Name::Other, "{near:?}");
+            }
+        }
     }
 }

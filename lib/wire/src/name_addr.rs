@@ -1,12 +1,18 @@
 //! `name-addr` and `addr-spec` with their parameters: From, To, Contact, Route and their like (RFC 3261 §20.10, §25.1).
 
-use crate::{Malformed, Params, Q, Uri, Value, Values};
+use crate::{
+    Malformed, Params, Q, Uri, Value, Values,
+    number::parse_u32,
+    params::{self, MAX_PARAMS},
+    text::{self, LWS, URI_STOP},
+};
 use std::ops::Range;
 
 /// One address: display name, URI, header parameters.
 #[derive(Clone, Copy, Debug)]
 pub struct NameAddr<'a> {
     value: Value<'a>,
+    field: &'static str,
     /// The display name as received, quotes included; empty if none.
     pub display: &'a [u8],
     /// The URI as received, without angle brackets.
@@ -22,8 +28,11 @@ impl<'a> NameAddr<'a> {
     /// # Errors
     /// [`Malformed`]: unbalanced quotes or brackets, an empty URI, empty parameters. The URI itself is not looked into.
     pub fn parse(text: &'a [u8]) -> Result<NameAddr<'a>, Malformed> {
-        let _ = text;
-        unimplemented!()
+        NameAddr::of(Value::alone(text), "address")
+    }
+
+    pub(crate) fn of(value: Value<'a>, field: &'static str) -> Result<NameAddr<'a>, Malformed> {
+        read(value, field).map_err(|offset| Malformed::new(field, value.range().start + offset))
     }
 
     /// The URI, parsed.
@@ -44,12 +53,21 @@ impl<'a> NameAddr<'a> {
     /// # Errors
     /// [`Malformed`] when it is there and no q-value.
     pub fn q(&self) -> Result<Option<Q>, Malformed> {
-        unimplemented!()
+        match self.params.get(b"q") {
+            None => Ok(None),
+            Some(value) => match value.and_then(Q::parse) {
+                Some(q) => Ok(Some(q)),
+                None => Err(Malformed::new(self.field, self.range().start)),
+            },
+        }
     }
 
-    /// The expires parameter in seconds. A malformed one counts as 3600, one too large as 2³²−1 (RFC 3261 §10.3 step 6, §20.10, §25.1).
+    /// The expires parameter in seconds, none if absent. A malformed one, also one that does not fit 32 bits, counts as 3600
+    /// (RFC 3261 §20.10).
     pub fn expires(&self) -> Option<u32> {
-        unimplemented!()
+        self.params
+            .get(b"expires")
+            .map(|value| value.and_then(parse_u32).unwrap_or(3600))
     }
 
     /// Place of the whole value in the message.
@@ -68,19 +86,108 @@ impl<'a> NameAddr<'a> {
     }
 }
 
+/// Reads a value, or tells the offset of what breaks the grammar.
+fn read<'a>(value: Value<'a>, field: &'static str) -> Result<NameAddr<'a>, usize> {
+    let text = value.text();
+    let Parts {
+        display_end,
+        uri,
+        params_start,
+    } = parts(text)?;
+    if uri.is_empty() || text::any(&text[uri.clone()], URI_STOP) {
+        return Err(uri.start);
+    }
+    let mut name_addr = NameAddr {
+        value,
+        field,
+        display: &text[..display_end],
+        uri: &text[uri],
+        params: Params::new(&text[params_start..]),
+        tag: None,
+    };
+    let mut at = params_start;
+    let mut count = 0;
+    while let Some((param, end)) = params::take(text, at)? {
+        count += 1;
+        if count > MAX_PARAMS {
+            return Err(at);
+        }
+        if name_addr.tag.is_none() && param.name.len() == 3 && crate::eq_ignore_case(param.name, b"tag") {
+            name_addr.tag = param.value.filter(|tag| !tag.is_empty());
+        }
+        at = end;
+    }
+    Ok(name_addr)
+}
+
+/// Where the parts of an address are.
+struct Parts {
+    display_end: usize,
+    uri: Range<usize>,
+    params_start: usize,
+}
+
+fn parts(text: &[u8]) -> Result<Parts, usize> {
+    if text.first() == Some(&b'"') {
+        let display_end = text::skip_quoted(text, 0).ok_or(0usize)?;
+        let open = text::skip_lws(text, display_end);
+        return bracketed(text, display_end, open);
+    }
+    match memchr::memchr2(b'<', b';', text) {
+        Some(open) if text[open] == b'<' => {
+            let display_end = text::trimmed_len(&text[..open]);
+            match text[..display_end].iter().position(|byte| is_no_display(*byte)) {
+                Some(offset) => Err(offset),
+                None => bracketed(text, display_end, open),
+            }
+        }
+        semicolon => {
+            let end = text::trimmed_len(&text[..semicolon.unwrap_or(text.len())]);
+            // §20.10: a URI with a comma, question mark or semicolon must stand in brackets; behind the mark nobody would know whose
+            // the parameters are.
+            match text[..end].iter().position(|byte| matches!(byte, b'?' | b',')) {
+                Some(offset) => Err(offset),
+                None => Ok(Parts {
+                    display_end: 0,
+                    uri: 0..end,
+                    params_start: end,
+                }),
+            }
+        }
+    }
+}
+
+/// The parts when the URI stands in brackets that open at `open`.
+#[inline]
+fn bracketed(text: &[u8], display_end: usize, open: usize) -> Result<Parts, usize> {
+    if text.get(open) != Some(&b'<') {
+        return Err(open);
+    }
+    let len = memchr::memchr(b'>', &text[open..]).ok_or(open)?;
+    Ok(Parts {
+        display_end,
+        uri: open + 1..open + len,
+        params_start: open + len + 1,
+    })
+}
+
+/// What an unquoted display name cannot contain without being something else. Other bytes are no tokens either, but clear.
+fn is_no_display(byte: u8) -> bool {
+    matches!(byte, b'"' | b',' | b';' | b':' | b'\\' | b'>' | 127) || byte < b' ' && !text::is(byte, LWS)
+}
+
 /// Iterator over the addresses of one header name.
 #[derive(Clone, Debug)]
 pub struct NameAddrs<'a> {
-    values: Values<'a>,
-    field: &'static str,
+    pub(crate) values: Values<'a>,
+    pub(crate) field: &'static str,
 }
 
 impl<'a> Iterator for NameAddrs<'a> {
     type Item = Result<NameAddr<'a>, Malformed>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let _ = (&self.values, self.field);
-        unimplemented!()
+        self.values.next().map(|value| NameAddr::of(value, self.field))
     }
 }
 
@@ -91,4 +198,90 @@ pub enum Contacts<'a> {
     Star,
     /// Any number of addresses, also none.
     List(NameAddrs<'a>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> NameAddr<'_> {
+        NameAddr::parse(text.as_bytes()).unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    #[test]
+    fn display_names_quoted_bare_and_none() {
+        for (text, display, uri, tag) in [
+            (
+                "\"Bob, \\\"the\\\" <one>\" <sip:bob@biloxi.com>;tag=a6c85cf",
+                "\"Bob, \\\"the\\\" <one>\"",
+                "sip:bob@biloxi.com",
+                Some("a6c85cf"),
+            ),
+            (
+                "A. G. Bell <sip:agb@bell.example.com> ;tag = a48s",
+                "A. G. Bell",
+                "sip:agb@bell.example.com",
+                Some("a48s"),
+            ),
+            (
+                "caller<sip:caller@example.com>;tag=323",
+                "caller",
+                "sip:caller@example.com",
+                Some("323"),
+            ),
+            (
+                "sip:+12125551212@server.phone2net.com;tag=887s",
+                "",
+                "sip:+12125551212@server.phone2net.com",
+                Some("887s"),
+            ),
+            ("<sip:a@b;tag=no>", "", "sip:a@b;tag=no", None),
+            ("\"\"\r\n <sip:a@b>;Tag=x", "\"\"", "sip:a@b", Some("x")),
+            ("tel:+1-201-555-0123", "", "tel:+1-201-555-0123", None),
+            ("sip:a@b;+sip.instance=\"<urn:uuid:0>\"", "", "sip:a@b", None),
+            ("J\u{fc}rgen <sip:a@b>", "J\u{fc}rgen", "sip:a@b", None),
+        ] {
+            let address = read(text);
+            assert_eq!(address.display, display.as_bytes(), "{text}");
+            assert_eq!(address.uri, uri.as_bytes(), "{text}");
+            assert_eq!(address.tag(), tag.map(str::as_bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn broken_ones_are_refused() {
+        for text in [
+            "",
+            "<>",
+            "<sip:a@b",
+            "\"open <sip:a@b>",
+            "\"q\" sip:a@b",
+            "Bell, Alexander <sip:a@b>",
+            "<sip:a@b> x",
+            "< sip:a@b >",
+            "<sip:a b>",
+            "sip:a@b?Route=%3Csip:x%3E",
+            "<sip:a@b>;;tag=x",
+            "<sip:a@b>;tag=x y",
+            "sip:a b",
+            "<sip:a@b>,",
+            "sip:a <sip:b>",
+            ";tag=x",
+            "<<sip:a@b>>",
+        ] {
+            assert!(NameAddr::parse(text.as_bytes()).is_err(), "{text:?}");
+        }
+        let many = format!("<sip:a@b>{}", ";a".repeat(MAX_PARAMS + 1));
+        assert!(NameAddr::parse(many.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn q_and_expires() {
+        assert_eq!(read("<sip:a@b>;q=0.5;expires=60").q(), Ok(Some(Q(500))));
+        assert_eq!(read("<sip:a@b>").q(), Ok(None));
+        assert!(read("<sip:a@b>;q=7").q().is_err());
+        assert_eq!(read("<sip:a@b>;expires=60").expires(), Some(60));
+        assert_eq!(read("<sip:a@b>;Expires=soon").expires(), Some(3600));
+        assert_eq!(read("<sip:a@b>").expires(), None);
+    }
 }

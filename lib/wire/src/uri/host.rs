@@ -1,0 +1,155 @@
+//! The host part of URIs and Via (RFC 3261 §25.1 `host`).
+
+use crate::text::{self, HOST};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// A host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Host<'a> {
+    /// A name as received, compared without case.
+    Name(&'a [u8]),
+    /// An IPv4 address.
+    V4(Ipv4Addr),
+    /// An IPv6 address, without its brackets.
+    V6(Ipv6Addr),
+}
+
+impl<'a> Host<'a> {
+    /// Reads a host that fills the whole text: a name, an IPv4 address, or an IPv6 address in brackets.
+    pub fn parse(text: &'a [u8]) -> Option<Host<'a>> {
+        Host::take(text, 0)
+            .filter(|(_, end)| *end == text.len())
+            .map(|(host, _)| host)
+    }
+
+    /// The address, if it is one.
+    pub fn ip(self) -> Option<std::net::IpAddr> {
+        match self {
+            Host::Name(_) => None,
+            Host::V4(addr) => Some(addr.into()),
+            Host::V6(addr) => Some(addr.into()),
+        }
+    }
+
+    /// Same address, or same name but for case (RFC 3261 §19.1.4, RFC 5954 §4.2 for IPv6).
+    pub fn equals(self, other: Host<'_>) -> bool {
+        match (self, other) {
+            (Host::Name(left), Host::Name(right)) => crate::eq_ignore_case(left, right),
+            (left, right) => left.ip().is_some() && left.ip() == right.ip(),
+        }
+    }
+
+    /// Appends it as it stands in a URI: names lower-case, IPv6 in brackets.
+    pub fn write(self, out: &mut Vec<u8>) {
+        match self {
+            Host::Name(name) => out.extend(name.iter().map(u8::to_ascii_lowercase)),
+            Host::V4(addr) => crate::write::write_host(addr.into(), out),
+            Host::V6(addr) => crate::write::write_host(addr.into(), out),
+        }
+    }
+
+    /// The host that begins at `at`, and where it ends; none if there is none.
+    #[inline]
+    pub(crate) fn take(text: &'a [u8], at: usize) -> Option<(Host<'a>, usize)> {
+        if text.get(at) == Some(&b'[') {
+            let end = at + memchr::memchr(b']', &text[at..])?;
+            let addr = std::str::from_utf8(&text[at + 1..end]).ok()?.parse().ok()?;
+            return Some((Host::V6(addr), end + 1));
+        }
+        let end = text::skip(text, at, HOST);
+        let name = &text[at..end];
+        // The last label of a name begins with a letter: what ends in digits and dots is an address or nothing (§25.1 toplabel).
+        let last = *name.strip_suffix(b".").unwrap_or(name).last()?;
+        if last.is_ascii_digit()
+            && name[0].is_ascii_digit()
+            && name.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.')
+        {
+            return Some((Host::V4(parse_ipv4(name)?), end));
+        }
+        name.iter()
+            .any(u8::is_ascii_alphanumeric)
+            .then_some((Host::Name(name), end))
+    }
+}
+
+/// Four decimal numbers; leading zeros are refused, since some would read them as octal.
+fn parse_ipv4(text: &[u8]) -> Option<Ipv4Addr> {
+    let mut octets = [0u8; 4];
+    let mut position = 0;
+    let mut digits = 0;
+    for byte in text {
+        if *byte == b'.' {
+            if digits == 0 || position == 3 {
+                return None;
+            }
+            position += 1;
+            digits = 0;
+            continue;
+        }
+        let octet = &mut octets[position];
+        if digits == 1 && *octet == 0 {
+            return None;
+        }
+        *octet = octet.checked_mul(10)?.checked_add(byte.wrapping_sub(b'0'))?;
+        digits += 1;
+    }
+    (position == 3 && digits > 0).then_some(Ipv4Addr::from(octets))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_addresses() {
+        assert_eq!(
+            Host::parse(b"192.0.2.255"),
+            Some(Host::V4(Ipv4Addr::new(192, 0, 2, 255)))
+        );
+        assert_eq!(
+            Host::parse(b"[2001:db8::1]"),
+            Some(Host::V6("2001:db8::1".parse().unwrap()))
+        );
+        assert_eq!(
+            Host::parse(b"[::ffff:192.0.2.1]"),
+            Some(Host::V6("::ffff:192.0.2.1".parse().unwrap()))
+        );
+        for name in ["a", "Example.COM", "example.com.", "my_host", "3com.com", "1.2.3.x"] {
+            assert_eq!(Host::parse(name.as_bytes()), Some(Host::Name(name.as_bytes())));
+        }
+        for text in [
+            "",
+            ".",
+            "-",
+            "1.2.3",
+            "1.2.3.4.",
+            "1.2.3.256",
+            "1.2.3.04",
+            "1..2.3",
+            "[",
+            "[]",
+            "[::1",
+            "[::1]x",
+            "[1.2.3.4]",
+            "[fe80::1%eth0]",
+            "a b",
+            "a/b",
+            "::1",
+        ] {
+            assert_eq!(Host::parse(text.as_bytes()), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn equal_and_written() {
+        assert!(Host::Name(b"Example.com").equals(Host::Name(b"eXample.COM")));
+        assert!(!Host::Name(b"a").equals(Host::Name(b"b")));
+        let [long, short] = ["[2001:db8:0:0:0::1]", "[2001:DB8::1]"].map(|text| Host::parse(text.as_bytes()).unwrap());
+        assert!(long.equals(short));
+        assert!(!long.equals(Host::Name(b"x")) && !Host::Name(b"x").equals(Host::Name(b"")));
+        let mut out = Vec::new();
+        long.write(&mut out);
+        Host::Name(b"ExA").write(&mut out);
+        assert_eq!(out, b"[2001:db8::1]exa");
+    }
+}
