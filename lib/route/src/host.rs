@@ -13,6 +13,20 @@ pub enum Host {
     Name(Box<str>),
 }
 
+impl Host {
+    /// Reads an address (IPv6 with or without brackets) or a name; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Host> {
+        let inside = text
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+            .unwrap_or(text);
+        match inside.parse::<Ipv6Addr>() {
+            Ok(addr) => Some(Host::Addr(addr.into())),
+            Err(_) => parse_host(text).ok(),
+        }
+    }
+}
+
 impl fmt::Display for Host {
     /// As it stands in a URI: an IPv6 address in brackets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,7 +8,6 @@
 use crate::host::{Host, parse_host};
 use crate::number::{MAX_DIGITS, Number};
 use std::fmt;
-use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 /// A number pattern, split where its first wildcard stands.
@@ -78,6 +77,32 @@ impl Pattern {
                 .digits()
                 .strip_prefix(self.prefix.as_bytes())
                 .is_some_and(|rest| tail_matches(self.tail.as_bytes(), rest))
+    }
+
+    /// Whether every number that `other` applies to is one that this pattern applies to.
+    pub fn covers(&self, other: &Pattern) -> bool {
+        let (ours, open) = self.positions();
+        let (theirs, theirs_open) = other.positions();
+        let long_enough = if open {
+            theirs.len() >= ours.len()
+        } else {
+            !theirs_open && theirs.len() == ours.len()
+        };
+        (other.plus || !self.plus)
+            && long_enough
+            && ours
+                .bytes()
+                .zip(theirs.bytes())
+                .all(|(wanted, found)| wanted == b'.' || wanted == found)
+    }
+
+    /// One character for each digit a number must have, and whether more may follow.
+    fn positions(&self) -> (String, bool) {
+        let text = format!("{}{}", self.prefix, self.tail);
+        match text.strip_suffix('*') {
+            Some(fixed) => (fixed.into(), true),
+            None => (text, false),
+        }
     }
 
     /// How this one compares with others that match the same number.
@@ -181,6 +206,19 @@ impl DomainPattern {
         }
     }
 
+    /// Whether every host that `other` applies to is one that this pattern applies to.
+    pub fn covers(&self, other: &DomainPattern) -> bool {
+        match (self, other) {
+            (DomainPattern::Any, _) => true,
+            (_, DomainPattern::Any) => false,
+            (_, DomainPattern::Exact(host)) => self.matches(host),
+            (DomainPattern::Exact(_), DomainPattern::Below(_)) => false,
+            (DomainPattern::Below(_), DomainPattern::Below(parent)) => {
+                self == other || self.matches(&Host::Name(parent.clone()))
+            }
+        }
+    }
+
     /// Of the domain patterns that match a host the greatest wins: the domain itself, then the nearest parent, then `*`.
     pub fn specificity(&self) -> usize {
         match self {
@@ -205,14 +243,7 @@ impl FromStr for DomainPattern {
                 _ => Err(bad()),
             };
         }
-        let inside = text
-            .strip_prefix('[')
-            .and_then(|rest| rest.strip_suffix(']'))
-            .unwrap_or(text);
-        match inside.parse::<Ipv6Addr>() {
-            Ok(addr) => Ok(DomainPattern::Exact(Host::Addr(addr.into()))),
-            Err(_) => parse_host(text).map(DomainPattern::Exact).map_err(|_| bad()),
-        }
+        Host::parse(text).map(DomainPattern::Exact).ok_or_else(bad)
     }
 }
 
@@ -293,6 +324,41 @@ mod tests {
             let [low, high] = [pair[0], pair[1]].map(|text| text.parse::<Pattern>().unwrap().specificity());
             assert!(low < high, "{} < {}", pair[0], pair[1]);
         }
+    }
+
+    #[test]
+    fn a_pattern_covers_what_is_narrower() {
+        let covers = |wide: &str, narrow: &str| {
+            wide.parse::<Pattern>()
+                .unwrap()
+                .covers(&narrow.parse::<Pattern>().unwrap())
+        };
+        for (wide, narrow) in [
+            ("50*", "50*"),
+            ("50*", "50.."),
+            ("50*", "5012"),
+            ("5...", "5.12"),
+            ("*", "+1*"),
+            ("1*", "+12"),
+        ] {
+            assert!(covers(wide, narrow), "{wide} {narrow}");
+        }
+        for (wide, narrow) in [
+            ("50..", "50*"),
+            ("50..", "501"),
+            ("+1*", "1*"),
+            ("5012", "50.."),
+            ("50.*", "50*"),
+        ] {
+            assert!(!covers(wide, narrow), "{wide} {narrow}");
+        }
+        let covers = |wide: &str, narrow: &str| {
+            wide.parse::<DomainPattern>()
+                .unwrap()
+                .covers(&narrow.parse::<DomainPattern>().unwrap())
+        };
+        assert!(covers("*", "example.com") && covers("*.com", "example.com") && covers("*.com", "*.example.com"));
+        assert!(!covers("example.com", "*.example.com") && !covers("*.com", "*") && !covers("*.example.com", "*.com"));
     }
 
     #[test]

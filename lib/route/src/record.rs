@@ -229,3 +229,147 @@ fn read_entry(body: &[u8]) -> Option<Entry<'_>> {
         route,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Attributes, DomainPattern, HopAddress, Pattern};
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    fn route(id: u64, selector: Selector, hop: &str) -> Route {
+        let hop: HopAddress = hop.parse().unwrap();
+        let transport = [None, Some(Transport::Tcp)][id as usize % 2];
+        let (priority, weight) = (id as u16 % 3, id as u16);
+        Route {
+            id,
+            selector,
+            hop,
+            transport,
+            priority,
+            weight,
+            attributes: Attributes::new(),
+        }
+    }
+
+    fn compile(routes: &[Route]) -> (Shape, HashMap<Vec<u8>, Vec<u8>>) {
+        let mut shape = Shape::default();
+        let mut groups: HashMap<Vec<u8>, Vec<Route>> = HashMap::new();
+        for route in routes {
+            shape.add(&route.selector);
+            groups.entry(key(&route.selector)).or_default().push(route.clone());
+        }
+        let record = |mut group: Vec<Route>| {
+            let mut value = Vec::new();
+            write(&mut group, &mut value);
+            value
+        };
+        (
+            shape,
+            groups.into_iter().map(|(key, group)| (key, record(group))).collect(),
+        )
+    }
+
+    fn ids(set: &RouteSet) -> Vec<u64> {
+        let mut ids: Vec<u64> = set.entries().iter().map(|entry| entry.id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for hop in ["203.0.113.1:5062", "[2001:db8::1]", "gw.example.org:65535", "gw"] {
+            let wanted = route(u64::MAX, Selector::Number("+50.*".parse().unwrap()), hop);
+            let mut record = Vec::new();
+            write(&mut [wanted.clone()], &mut record);
+            let read: Vec<Entry<'_>> = entries(&record).collect();
+            assert_eq!(read.len(), 1);
+            assert_eq!((read[0].plus, read[0].tail), (true, &b".*"[..]));
+            let found = &read[0].route;
+            assert_eq!((&found.host, found.port), (&wanted.hop.host, wanted.hop.port));
+            assert_eq!((found.id, found.transport), (wanted.id, wanted.transport));
+            assert_eq!((found.priority, found.weight), (wanted.priority, wanted.weight));
+        }
+    }
+
+    #[test]
+    fn a_full_record_fits_the_table() {
+        let label = "a".repeat(60);
+        let name = format!("{label}.{label}.{label}.{label}");
+        let pattern: Pattern = format!("+{}*", ".".repeat(MAX_DIGITS)).parse().unwrap();
+        let mut routes: Vec<Route> = (0..MAX_ROUTES_PER_KEY as u64)
+            .map(|id| route(id, Selector::Number(pattern.clone()), &name))
+            .collect();
+        let mut record = Vec::new();
+        write(&mut routes, &mut record);
+        assert!(record.len() < 65_536 - 64, "{}", record.len());
+        assert_eq!(entries(&record).count(), MAX_ROUTES_PER_KEY);
+    }
+
+    fn patterns() -> impl Strategy<Value = Pattern> {
+        "\\+?[1-3.]{0,4}\\*?".prop_filter_map("is a pattern", |text| text.parse().ok())
+    }
+
+    fn domains() -> impl Strategy<Value = DomainPattern> {
+        "(\\*\\.)?([ab]\\.){0,2}[ab]|\\*|10\\.0\\.0\\.[12]".prop_filter_map("is a domain", |text| text.parse().ok())
+    }
+
+    proptest! {
+        /// Against a matcher that looks at every route.
+        #[test]
+        fn numbers_are_found_as_by_looking_at_all(
+            patterns in prop::collection::vec(patterns(), 0..40),
+            number in "\\+?[1-3]{1,5}",
+        ) {
+            let routes: Vec<Route> =
+                (0..).zip(patterns).map(|(id, pattern)| route(id, Selector::Number(pattern), "10.0.0.1")).collect();
+            let number = Number::parse(number.as_bytes()).unwrap();
+            let ranked = || routes.iter().filter_map(|route| match &route.selector {
+                Selector::Number(pattern) if pattern.matches(&number) => Some((pattern.specificity(), route.id)),
+                _ => None,
+            });
+            let best = ranked().map(|(rank, _)| rank).max();
+            let wanted: Vec<u64> = ranked().filter(|(rank, _)| Some(*rank) == best).map(|(_, id)| id).collect();
+            let (shape, records) = compile(&routes);
+            let mut found = RouteSet::default();
+            let mut probes = 0;
+            find_number(shape, &number, &mut found, |key, each| {
+                probes += 1;
+                records.get(key).into_iter().for_each(|record| each(record));
+            });
+            prop_assert_eq!(ids(&found), wanted);
+            prop_assert!(probes <= shape.prefixes.count_ones());
+        }
+
+        #[test]
+        fn domains_are_found_as_by_looking_at_all(
+            patterns in prop::collection::vec(domains(), 0..20),
+            host in "([ab]\\.){0,3}[ab]|10\\.0\\.0\\.[123]",
+        ) {
+            let routes: Vec<Route> =
+                (0..).zip(patterns).map(|(id, domain)| route(id, Selector::Domain(domain), "gw.example.org")).collect();
+            let host = Host::parse(&host).unwrap();
+            let ranked = || routes.iter().filter_map(|route| match &route.selector {
+                Selector::Domain(domain) if domain.matches(&host) => Some((domain.specificity(), route.id)),
+                _ => None,
+            });
+            let best = ranked().map(|(rank, _)| rank).max();
+            let wanted: Vec<u64> = ranked().filter(|(rank, _)| Some(*rank) == best).map(|(_, id)| id).collect();
+            let (shape, records) = compile(&routes);
+            let mut found = RouteSet::default();
+            find_domain(shape, &host, &mut found, |key, each| {
+                records.get(key).into_iter().for_each(|record| each(record));
+            });
+            prop_assert_eq!(ids(&found), wanted);
+        }
+
+        #[test]
+        fn damaged_records_are_survived(record in prop::collection::vec(any::<u8>(), 0..200), digits in "[0-9]{1,32}") {
+            let number = Number::parse(digits.as_bytes()).unwrap();
+            let all = Shape { prefixes: u64::MAX, domains: u64::MAX };
+            find_number(all, &number, &mut RouteSet::default(), |_, each| each(&record));
+            let host = Host::parse("a.b.c").unwrap();
+            find_domain(all, &host, &mut RouteSet::default(), |_, each| each(&record));
+        }
+    }
+}

@@ -5,6 +5,7 @@ use crate::trace::Stage;
 use crate::walk::Walk;
 use smallvec::SmallVec;
 use sps_wire::flow::{Flow, Transport};
+use std::fmt;
 
 /// Bytes of a URI, inline up to the usual length.
 pub type UriBytes = SmallVec<[u8; 88]>;
@@ -47,4 +48,47 @@ pub struct NextHop {
     pub transport: Option<Transport>,
     /// The static route it came from.
     pub route_id: Option<u64>,
+}
+
+impl fmt::Display for Target {
+    /// One line for people: the URI and the ways to it in the order of trying.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} q={}.{:03}",
+            self.uri.escape_ascii(),
+            self.q / 1000,
+            self.q % 1000
+        )?;
+        for route in &self.path {
+            write!(f, " route <{}>", route.escape_ascii())?;
+        }
+        let mut word = "by";
+        if let Some(flow) = &self.flow {
+            write!(f, " {word} flow {}/{}", flow.remote, flow.transport.as_str())?;
+            word = "then";
+        }
+        for hop in &self.next_hops {
+            write!(f, " {word} {hop}")?;
+            word = "then";
+        }
+        write!(f, " stage={}", self.stage)
+    }
+}
+
+impl fmt::Display for NextHop {
+    /// `gw.example.com:5060/udp (route 7)`, without what is not decided.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.host)?;
+        if let Some(port) = self.port {
+            write!(f, ":{port}")?;
+        }
+        if let Some(transport) = self.transport {
+            write!(f, "/{}", transport.as_str())?;
+        }
+        match self.route_id {
+            Some(id) => write!(f, " (route {id})"),
+            None => Ok(()),
+        }
+    }
 }

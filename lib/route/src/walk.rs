@@ -257,3 +257,192 @@ fn literal(
         tls_name,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conf::OwnSocket;
+    use std::time::Duration;
+
+    fn conf() -> Conf {
+        let own = OwnSocket {
+            host: Host::parse("192.0.2.1").unwrap(),
+            port: 5060,
+            transport: Transport::Udp,
+        };
+        Conf::new("example.com").with_own(own)
+    }
+
+    fn hop(text: &str, transport: Option<Transport>) -> NextHop {
+        let hop: crate::HopAddress = text.parse().unwrap();
+        NextHop {
+            host: hop.host,
+            port: hop.port,
+            transport,
+            route_id: Some(u64::from(hop.port.unwrap_or(0))),
+        }
+    }
+
+    fn walk(hops: &[&str]) -> Walk {
+        Walk::start(None, hops.iter().map(|text| hop(text, None)).collect())
+    }
+
+    /// Walks to the end; every name has these addresses.
+    fn all(mut walk: Walk, addresses: &[&str]) -> (Vec<String>, Exhausted) {
+        let (now, conf) = (Instant::now(), conf());
+        let (mut found, mut answer) = (Vec::new(), None);
+        loop {
+            match walk.step(now, answer.take(), &conf) {
+                WalkStep::Flow(flow) => found.push(format!("flow {}", flow.remote)),
+                WalkStep::Destination(to) => found.push(format!("{}/{}", to.addr, to.transport.as_str())),
+                WalkStep::Ask(ask) => {
+                    let resolved = Resolved::Addresses(addresses.iter().map(|text| text.parse().unwrap()).collect());
+                    answer = Some(Answer {
+                        ticket: ask.ticket,
+                        resolved,
+                    });
+                }
+                WalkStep::Exhausted(exhausted) => return (found, exhausted),
+                WalkStep::Wait(_) => panic!("there is no open question"),
+            }
+        }
+    }
+
+    #[test]
+    fn literals_need_no_question_and_have_their_defaults() {
+        let hops = [
+            hop("203.0.113.1", None),
+            hop("203.0.113.2:5070", Some(Transport::Tcp)),
+            hop("[::2]", Some(Transport::Tls)),
+        ];
+        let (found, exhausted) = all(Walk::start(None, hops.into_iter().collect()), &[]);
+        assert_eq!(
+            found,
+            ["203.0.113.1:5060/udp", "203.0.113.2:5070/tcp", "[::2]:5061/tls"]
+        );
+        assert_eq!(exhausted.status(), 408);
+    }
+
+    #[test]
+    fn a_name_is_asked_only_when_its_turn_comes() {
+        let (now, conf) = (Instant::now(), conf());
+        let mut walk = walk(&["203.0.113.1", "gw.example.org:5070"]);
+        assert!(matches!(walk.step(now, None, &conf), WalkStep::Destination(_)));
+        let WalkStep::Ask(ask) = walk.step(now, None, &conf) else {
+            panic!()
+        };
+        let Question::Resolve { host, port, transport } = ask.question;
+        assert_eq!((&*host, port, transport), ("gw.example.org", Some(5070), None));
+        assert_eq!(ask.deadline, now + conf.question_timeout);
+        assert_eq!(walk.step(now, None, &conf), WalkStep::Wait(ask.deadline));
+        let answer = Answer {
+            ticket: ask.ticket,
+            resolved: Resolved::Addresses(vec!["203.0.113.9".parse().unwrap()]),
+        };
+        let WalkStep::Destination(to) = walk.step(now, Some(answer), &conf) else {
+            panic!()
+        };
+        assert_eq!(to.addr, "203.0.113.9:5070".parse().unwrap());
+        assert_eq!(walk.route_id(), Some(5070));
+    }
+
+    #[test]
+    fn every_destination_is_tried_once_in_the_order_of_the_answer() {
+        let (found, _) = all(
+            walk(&["gw.example.org", "203.0.113.8", "gw2.example.org"]),
+            &["203.0.113.9", "203.0.113.8"],
+        );
+        assert_eq!(found, ["203.0.113.9:5060/udp", "203.0.113.8:5060/udp"]);
+    }
+
+    #[test]
+    fn our_own_sockets_are_left_out() {
+        let (found, exhausted) = all(walk(&["gw.example.org", "192.0.2.1"]), &["192.0.2.1"]);
+        assert!(found.is_empty());
+        assert_eq!((exhausted.status(), exhausted.ourselves), (482, true));
+        let (found, _) = all(walk(&["192.0.2.1:5070"]), &[]);
+        assert_eq!(
+            found,
+            ["192.0.2.1:5070/udp"],
+            "another program on our machine is not us"
+        );
+    }
+
+    #[test]
+    fn no_answer_in_time_is_no_address_and_a_late_one_is_ignored() {
+        let (now, conf) = (Instant::now(), conf());
+        let mut walk = walk(&["a.example.org", "b.example.org"]);
+        let WalkStep::Ask(first) = walk.step(now, None, &conf) else {
+            panic!()
+        };
+        let WalkStep::Ask(second) = walk.step(first.deadline, None, &conf) else {
+            panic!()
+        };
+        assert_ne!(first.ticket, second.ticket);
+        let late = Answer {
+            ticket: first.ticket,
+            resolved: Resolved::Addresses(vec!["203.0.113.1".parse().unwrap()]),
+        };
+        assert_eq!(
+            walk.step(first.deadline, Some(late), &conf),
+            WalkStep::Wait(second.deadline)
+        );
+        let failed = Answer {
+            ticket: second.ticket,
+            resolved: Resolved::Failed,
+        };
+        let end = walk.step(first.deadline + Duration::from_millis(1), Some(failed), &conf);
+        let WalkStep::Exhausted(exhausted) = end else {
+            panic!("{end:?}")
+        };
+        assert_eq!(
+            (exhausted.status(), exhausted.unresolved, exhausted.tried),
+            (503, true, 0)
+        );
+    }
+
+    #[test]
+    fn the_certificate_must_bear_the_name_that_was_asked_for() {
+        let conf = conf();
+        let mut walk = Walk::start(None, smallvec::smallvec![hop("gw.example.org", Some(Transport::Tls))]);
+        let WalkStep::Ask(ask) = walk.step(Instant::now(), None, &conf) else {
+            panic!()
+        };
+        let answer = Answer {
+            ticket: ask.ticket,
+            resolved: Resolved::Addresses(vec!["203.0.113.1".parse().unwrap()]),
+        };
+        let WalkStep::Destination(to) = walk.step(Instant::now(), Some(answer), &conf) else {
+            panic!()
+        };
+        assert_eq!((to.tls_name.as_deref(), to.addr.port()), (Some("gw.example.org"), 5061));
+    }
+
+    #[test]
+    fn the_number_of_destinations_and_questions_is_bounded() {
+        let many: Vec<String> = (0..200).map(|n| format!("10.0.0.{n}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert_eq!(all(walk(&["gw.example.org"]), &many).0.len(), MAX_DESTINATIONS);
+        assert_eq!(all(walk(&many), &[]).0.len(), MAX_DESTINATIONS);
+        let names: Vec<String> = (0..200).map(|n| format!("gw{n}.example.org")).collect();
+        let (found, exhausted) = all(walk(&names.iter().map(String::as_str).collect::<Vec<_>>()), &[]);
+        assert!(found.is_empty() && exhausted.unresolved);
+    }
+
+    #[test]
+    fn a_flow_comes_first() {
+        let remote = "203.0.113.7:40000".parse().unwrap();
+        let flow = Flow {
+            member: 0,
+            transport: Transport::Tcp,
+            local: remote,
+            remote,
+            connection: 1,
+        };
+        let walk = Walk::start(
+            Some(flow),
+            smallvec::smallvec![hop("203.0.113.7:5060", Some(Transport::Tcp))],
+        );
+        assert_eq!(all(walk, &[]).0, ["flow 203.0.113.7:40000", "203.0.113.7:5060/tcp"]);
+    }
+}

@@ -1,6 +1,6 @@
 //! The next hop of a URI: static routes, then what the URI itself says (RFC 3261 §16.6 step 7).
 
-use super::{Found, MAX_Q, Printed, Surroundings, reply};
+use super::{Found, MAX_Q, Surroundings, reply};
 use crate::host::{Host, MAX_NAME_LEN};
 use crate::routing::Step;
 use crate::target::{NextHop, Target, UriBytes};
@@ -120,22 +120,14 @@ pub(super) fn by_uri(uri: &Uri<'_>, around: &mut Surroundings<'_>) -> Option<(Ne
     } else {
         Stage::Dns
     };
-    if around.trace.is_some() {
-        let port = uri.port.map(|port| format!(" port {port}")).unwrap_or_default();
-        let by = transport
-            .map(|transport| format!(" by {}", transport.as_str()))
-            .unwrap_or_default();
-        around.note(stage, format_args!("{host}{port}{by}"));
-    }
-    Some((
-        NextHop {
-            host,
-            port: uri.port,
-            transport,
-            route_id: None,
-        },
-        stage,
-    ))
+    let hop = NextHop {
+        host,
+        port: uri.port,
+        transport,
+        route_id: None,
+    };
+    around.note(stage, format_args!("{hop}"));
+    Some((hop, stage))
 }
 
 /// The routes found, drawn by priority and weight.
@@ -144,27 +136,17 @@ fn arranged(uri: &Uri<'_>, stage: Stage, around: &mut Surroundings<'_>) -> Small
     routes.arrange(around.conf.max_alternates, around.random);
     let mut next_hops = SmallVec::new();
     for entry in routes.drain() {
-        let (id, priority, weight) = (entry.id, entry.priority, entry.weight);
+        let (priority, weight) = (entry.priority, entry.weight);
         let transport = secured(uri, entry.transport);
         let hop = NextHop {
             host: entry.host,
             port: entry.port,
             transport,
-            route_id: Some(id),
+            route_id: Some(entry.id),
         };
         let ours = is_ourselves(&hop, around);
-        if around.trace.is_some() {
-            let port = hop.port.map(|port| format!(":{port}")).unwrap_or_default();
-            let by = transport
-                .map(|transport| format!(" by {}", transport.as_str()))
-                .unwrap_or_default();
-            let but = if ours { ": ourselves, left out" } else { "" };
-            let text = format_args!(
-                "route {id}: {}{port}{by}, priority {priority}, weight {weight}{but}",
-                hop.host
-            );
-            around.note(stage, text);
-        }
+        let but = if ours { ": ourselves, left out" } else { "" };
+        around.note(stage, format_args!("{hop}, priority {priority}, weight {weight}{but}"));
         if !ours {
             next_hops.push(hop);
         }
