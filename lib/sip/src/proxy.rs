@@ -21,6 +21,7 @@ mod token;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -29,7 +30,7 @@ use smallvec::SmallVec;
 use sps_wire::flow::{Destination, Flow};
 use sps_wire::{Index, Limits, Message};
 
-pub use conf::{Conf, Fork, Listener};
+pub use conf::{Conf, Fork, Listener, Ours};
 pub use context::Leave;
 pub use token::{BranchToken, Keys, MAGIC_COOKIE, MacKey, RouteToken, Travel};
 
@@ -107,10 +108,32 @@ pub struct Target<W> {
     pub q: u16,
     /// Route values to put on top, in order (RFC 3327 §5.2).
     pub path: SmallVec<[Bytes; 1]>,
-    /// The flow a binding was made over, if the target is to be reached by it.
-    pub flow: Option<Flow>,
-    /// The edge's list of next hops and how far it has come.
+    /// The edge's list of flows and next hops, and how far it has come.
     pub walk: W,
+}
+
+/// Where a branch goes next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reach {
+    /// Along a flow that a binding or a dialog left us.
+    Flow(Flow),
+    /// To an address.
+    Destination(Destination),
+}
+
+/// Which worker has which server transaction, for installations with more than one. Keyed by fingerprint (§17.2.3).
+///
+/// Kept outside the workers and shared by them; must not block.
+pub trait Owners: Send + Sync {
+    /// The worker that has this transaction.
+    fn owner(&self, fingerprint: u128) -> Option<u8>;
+    /// Notes that `worker` has it from now on, unless another one has.
+    ///
+    /// # Errors
+    /// The worker that has it already.
+    fn claim(&self, fingerprint: u128, worker: u8) -> Result<(), u8>;
+    /// Forgets it.
+    fn release(&self, fingerprint: u128, worker: u8);
 }
 
 /// One finished server transaction, for the access log.
@@ -170,6 +193,7 @@ pub struct Proxy<W, J> {
     clients: Slab<Client>,
     /// Server transactions by fingerprint (§17.2.3).
     matching: HashMap<u128, u32, BuildHasherDefault<PassThrough>>,
+    owners: Option<Arc<dyn Owners>>,
     wheel: Wheel<Wake>,
     counters: Counters,
     /// Seeded generator for serials and tags that need not be secret.
@@ -201,6 +225,7 @@ impl<W, J: Journal> Proxy<W, J> {
             contexts: Slab::new(),
             clients: Slab::new(),
             matching: HashMap::default(),
+            owners: None,
             wheel: Wheel::new(now),
             counters: Counters::default(),
             random: seed | 1,
@@ -210,6 +235,11 @@ impl<W, J: Journal> Proxy<W, J> {
             out: Vec::new(),
             indexes: Vec::new(),
         }
+    }
+
+    /// Shares the work with other cores: what another one has is handed back by [`Proxy::on_message`].
+    pub fn share(&mut self, owners: Arc<dyn Owners>) {
+        self.owners = Some(owners);
     }
 
     /// Puts a new configuration in force for what comes from now on. Transactions under way keep the listeners they use
@@ -231,6 +261,14 @@ impl<W, J: Journal> Proxy<W, J> {
     /// Server transactions that live, those waiting for retransmissions included.
     pub fn transactions(&self) -> usize {
         self.contexts.len()
+    }
+
+    /// Requests without a final response so far.
+    pub fn undecided_requests(&self) -> usize {
+        self.contexts
+            .iter()
+            .filter(|(_, context)| context.active.is_some())
+            .count()
     }
 
     /// Client transactions that live.
@@ -387,6 +425,9 @@ impl<W, J: Journal> Proxy<W, J> {
         let context = self.contexts.remove(ticket.slot as usize);
         if let Some(fingerprint) = context.fingerprint {
             self.matching.remove(&fingerprint);
+            if let Some(owners) = &self.owners {
+                owners.release(fingerprint, self.conf.worker);
+            }
         }
         if let Some(active) = context.active {
             self.retire(ticket, *active, todo);

@@ -21,19 +21,18 @@ impl<W, J: Journal> Proxy<W, J> {
     ///
     /// Departs from §16.10, which has a CANCEL that matches nothing forwarded statelessly: SPS forwards no request so, hence
     /// nobody downstream can know it, and 481 is the truth (§9.2).
-    pub(super) fn on_cancel<T>(
+    pub(super) fn on_cancel(
         &mut self,
         clock: Clock,
+        flow: Flow,
         reply: Flow,
-        _own: Option<u128>,
+        invite: Option<u32>,
         message: Message<'_>,
         todo: &mut Vec<Action>,
-    ) -> Option<T> {
-        let found = check::fingerprint(&self.conf, message, b"INVITE")
-            .and_then(|fingerprint| self.matching.get(&fingerprint).copied());
-        let Some(slot) = found else {
-            self.refuse(clock, reply, reply, message, &Refusal::plain(481), todo);
-            return None;
+    ) {
+        let Some(slot) = invite else {
+            self.refuse(clock, flow, reply, message, &Refusal::plain(481), todo);
+            return;
         };
         let serial = self.contexts.get(slot as usize).map_or(0, |context| context.serial);
         let tag = check::stateless_tag(&self.conf, message);
@@ -56,7 +55,6 @@ impl<W, J: Journal> Proxy<W, J> {
             }
         }
         self.cancel_request(clock, Ticket { slot, serial }, reason, todo);
-        None
     }
 
     /// §16.10: cancels all that is pending of a request its caller gave up. Without effect once the final response is known.

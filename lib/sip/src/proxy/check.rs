@@ -11,8 +11,8 @@ use super::token::{BranchToken, feed, finish};
 pub(super) struct Refusal {
     pub status: u16,
     pub reason: Option<&'static str>,
-    /// Value of an Unsupported header.
-    pub unsupported: Vec<u8>,
+    /// A header of the response, name and value.
+    pub header: Option<(&'static str, Vec<u8>)>,
 }
 
 impl Refusal {
@@ -20,7 +20,7 @@ impl Refusal {
         Refusal {
             status,
             reason: Some(reason),
-            unsupported: Vec::new(),
+            header: None,
         }
     }
 
@@ -28,20 +28,18 @@ impl Refusal {
         Refusal {
             status,
             reason: None,
-            unsupported: Vec::new(),
+            header: None,
         }
     }
 }
 
 /// §16.3 steps 1 to 5. Step 6 (Proxy-Authorization) is a stage of routing.
-pub(super) fn check(conf: &Conf, message: Message<'_>, loop_hash: u64) -> Result<(), Refusal> {
+pub(super) fn check(message: Message<'_>, loop_hash: u64) -> Result<(), Refusal> {
     reasonable_syntax(message)?;
     uri_scheme(message)?;
     max_forwards(message)?;
     loop_detection(message, loop_hash)?;
-    proxy_require(message)?;
-    let _ = conf;
-    Ok(())
+    proxy_require(message)
 }
 
 /// §16.3 step 1: only what a proxy acts upon needs to be well-formed.
@@ -111,7 +109,7 @@ fn proxy_require(message: Message<'_>) -> Result<(), Refusal> {
     Err(Refusal {
         status: 420,
         reason: None,
-        unsupported,
+        header: Some(("Unsupported", unsupported)),
     })
 }
 

@@ -1,9 +1,11 @@
 //! What the proxy core is told about itself: its listeners, names, keys and bounds. Frozen; a reload hands in a new one.
 
-use std::net::{IpAddr, SocketAddr};
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use sps_wire::flow::Transport;
-use sps_wire::uri::Host;
+use sps_wire::uri::Uri;
 
 use super::token::Keys;
 use crate::timers::TimerConf;
@@ -25,8 +27,8 @@ pub struct Conf {
     pub fork: Fork,
     /// Sockets that messages come by and leave by.
     pub listeners: Vec<Listener>,
-    /// Domains this installation serves, lower case.
-    pub domains: Vec<String>,
+    /// Which URIs name this installation.
+    pub ours: Ours,
     /// Installation secrets.
     pub keys: Keys,
     /// Server transactions at once; over it a request gets 503 without Retry-After.
@@ -35,6 +37,8 @@ pub struct Conf {
     pub max_targets: usize,
     /// Whether REGISTER for our domains is answered by the registrar behind us.
     pub registrar: bool,
+    /// Begins nothing new: requests outside dialogs get 503 with Retry-After (RFC 3261 §21.5.4, design: only while draining).
+    pub draining: bool,
 }
 
 /// How targets of one target set are tried (§16.6).
@@ -55,10 +59,17 @@ pub struct Listener {
     pub addr: SocketAddr,
     /// Host and port that Via and Record-Route say: `192.0.2.1:5060`, `[2001:db8::1]:5060` or an advertised name.
     pub sent_by: String,
-    /// Advertised host, if it is a name; compared lower case.
-    pub host: String,
-    /// Advertised port.
-    pub port: u16,
+}
+
+/// Tells whether a URI names this installation: a domain it serves, an address it listens on, a name it advertises. Routing
+/// asks the same question, so the answer is handed in and not worked out twice.
+#[derive(Clone)]
+pub struct Ours(pub Arc<dyn Fn(&Uri<'_>) -> bool + Send + Sync>);
+
+impl fmt::Debug for Ours {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ours")
+    }
 }
 
 impl Conf {
@@ -83,32 +94,5 @@ impl Conf {
                 .iter()
                 .position(|l| serves(&l) && l.addr.ip().is_unspecified())
         })
-    }
-
-    /// Whether a URI's host and port name this installation: a domain it serves, a listener's address, or an advertised
-    /// name. `local` is the address the request came to, which names us too behind a wildcard listener.
-    pub fn is_ours(&self, host: &Host<'_>, port: Option<u16>, local: IpAddr) -> bool {
-        let ip = match host {
-            Host::V4(ip) => IpAddr::V4(*ip),
-            Host::V6(ip) => IpAddr::V6(*ip),
-            Host::Name(name) => {
-                let name = name.strip_suffix(b".").unwrap_or(name);
-                let same = |ours: &str| ours.as_bytes().eq_ignore_ascii_case(name);
-                return self.domains.iter().any(|domain| same(domain))
-                    && port.is_none_or(|port| self.listeners.iter().any(|l| l.port == port || l.addr.port() == port))
-                    || self.listeners.iter().any(|l| same(&l.host) && self.port_fits(l, port));
-            }
-        };
-        self.listeners.iter().any(|l| {
-            self.port_fits(l, port)
-                && (l.addr.ip() == ip
-                    || l.addr.ip().is_unspecified() && ip == local
-                    || l.host.trim_matches(['[', ']']).parse() == Ok(ip))
-        })
-    }
-
-    fn port_fits(&self, listener: &Listener, port: Option<u16>) -> bool {
-        let port = port.unwrap_or(listener.transport.default_port());
-        port == listener.port || port == listener.addr.port()
     }
 }

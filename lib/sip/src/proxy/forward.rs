@@ -9,7 +9,7 @@ use sps_wire::{Message, Method, Name, Patch, Response};
 use super::conf::{Conf, Fork};
 use super::context::{Active, Branch, Cancel, Client, ClientMachine, Leave, Server};
 use super::token::{BranchToken, RouteToken};
-use super::{Action, BranchTicket, Clock, Journal, Proxy, Target, Ticket, receive};
+use super::{Action, BranchTicket, Clock, Journal, Proxy, Reach, Target, Ticket, receive};
 use crate::transaction::{InviteClient, NonInviteClient};
 
 impl<W, J: Journal> Proxy<W, J> {
@@ -61,7 +61,7 @@ impl<W, J: Journal> Proxy<W, J> {
         &mut self,
         clock: Clock,
         ticket: BranchTicket,
-        found: Result<Destination, u16>,
+        found: Result<Reach, u16>,
         todo: &mut Vec<Action>,
     ) {
         let request = ticket.request;
@@ -73,7 +73,8 @@ impl<W, J: Journal> Proxy<W, J> {
             return;
         }
         match found {
-            Ok(destination) => {
+            Ok(Reach::Flow(flow)) => self.launch(clock, ticket, Leave::Flow(flow), todo),
+            Ok(Reach::Destination(destination)) => {
                 let listener = self.conf.listener_towards(destination.transport, &destination.addr);
                 match listener {
                     Some(listener) => self.launch(clock, ticket, Leave::Onward { listener, destination }, todo),
@@ -96,7 +97,7 @@ impl<W, J: Journal> Proxy<W, J> {
     }
 
     /// Begins the next targets: all of the highest q, or one if forking is sequential (§16.6).
-    pub(super) fn begin_branches(&mut self, clock: Clock, ticket: Ticket, todo: &mut Vec<Action>) {
+    pub(super) fn begin_branches(&mut self, ticket: Ticket, todo: &mut Vec<Action>) {
         let fork = self.conf.fork;
         let Some(active) = self.active(ticket) else { return };
         let first = active.branches.len();
@@ -121,15 +122,7 @@ impl<W, J: Journal> Proxy<W, J> {
                 request: ticket,
                 branch: branch as u16,
             };
-            match self
-                .active(ticket.request)
-                .and_then(|active| active.branches.get(branch))
-                .map(|branch| branch.target.flow)
-            {
-                Some(Some(flow)) => self.launch(clock, ticket, Leave::Flow(flow), todo),
-                Some(None) => todo.push(Action::Walk(ticket)),
-                None => return,
-            }
+            todo.push(Action::Walk(ticket));
         }
     }
 
@@ -308,7 +301,7 @@ fn write_request<W>(
 
     // Step 4.
     if conf.record_route && forms_dialog(message) {
-        write_record_route(conf, clock, active, target, listener, message, &mut patch);
+        write_record_route(conf, clock, active, target, leave, listener, message, &mut patch);
     }
 
     if rewrite_routes {
@@ -388,6 +381,7 @@ fn write_record_route<W>(
     clock: Clock,
     active: &Active<W>,
     target: &Target<W>,
+    leave: &Leave,
     leaving: usize,
     message: Message<'_>,
     patch: &mut Patch<'_>,
@@ -399,7 +393,10 @@ fn write_record_route<W>(
     let token = RouteToken {
         made_s: (clock.unix_ms / 1000) as u32,
         up: needs_flow(active.flow, message).then_some(active.flow),
-        down: target.flow,
+        down: match leave {
+            Leave::Flow(flow) if !leads_to(&target.uri, flow) => Some(*flow),
+            Leave::Flow(_) | Leave::Reply(_) | Leave::Onward { .. } => None,
+        },
     };
     let start = message.start_range().end;
     for listener in std::iter::once(leaving).chain((came_by != leaving).then_some(came_by)) {
@@ -429,6 +426,13 @@ fn needs_flow(flow: Flow, message: Message<'_>) -> bool {
     message
         .top_via()
         .is_ok_and(|via| via.host.ip() != Some(flow.remote.ip()) || via.port.unwrap_or(5060) != flow.remote.port())
+}
+
+/// Whether a contact's own address is where its flow ends anyway, so that the dialog needs no memory of the flow.
+fn leads_to(contact: &[u8], flow: &Flow) -> bool {
+    !flow.transport.is_reliable()
+        && Uri::parse(contact)
+            .is_ok_and(|uri| uri.host.ip() == Some(flow.remote.ip()) && uri.port.unwrap_or(5060) == flow.remote.port())
 }
 
 /// Which listener speaks for a message that leaves this way.

@@ -36,6 +36,15 @@ struct Fresh {
     duty: Duty,
 }
 
+enum Sorted {
+    /// Nothing more to do.
+    Done,
+    /// Another worker's.
+    Elsewhere(u8),
+    /// It begins a transaction.
+    Fresh(Fresh),
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Invite,
@@ -53,83 +62,112 @@ enum Duty {
 
 impl<W, J: Journal> Proxy<W, J> {
     /// One message as framed by the transport, and the flow it came by.
-    pub fn on_message(&mut self, clock: Clock, flow: Flow, bytes: &[u8], todo: &mut Vec<Action>) {
+    ///
+    /// Gives the worker whose message it is if that is another one: nothing was done then, and it must be handed there.
+    pub fn on_message(&mut self, clock: Clock, flow: Flow, bytes: &[u8], todo: &mut Vec<Action>) -> Option<u8> {
         let mut index = self.indexes.pop().unwrap_or_default();
-        let fresh = match sps_wire::parse(bytes, &mut index, &self.limits) {
+        let sorted = match sps_wire::parse(bytes, &mut index, &self.limits) {
             Ok(message) if message.is_request() => self.sort(clock, flow, message, todo),
-            Ok(message) => {
-                self.on_response(clock, message, todo);
-                None
-            }
+            Ok(message) => self
+                .on_response(clock, message, todo)
+                .map_or(Sorted::Done, Sorted::Elsewhere),
             Err(error) => {
                 self.refuse_unreadable(clock, flow, bytes, &index, error, todo);
-                None
+                Sorted::Done
             }
         };
-        match fresh {
-            Some(fresh) => self.begin(clock, flow, bytes, index, fresh, todo),
-            None => self.indexes.push(index),
+        match sorted {
+            Sorted::Fresh(fresh) => {
+                self.begin(clock, flow, bytes, index, fresh, todo);
+                None
+            }
+            Sorted::Done => {
+                self.indexes.push(index);
+                None
+            }
+            Sorted::Elsewhere(worker) => {
+                self.indexes.push(index);
+                Some(worker)
+            }
         }
     }
 
-    /// Finds the transaction a request belongs to; gives it back if it begins one.
-    fn sort(&mut self, clock: Clock, flow: Flow, message: Message<'_>, todo: &mut Vec<Action>) -> Option<Fresh> {
-        self.counters.requests += 1;
-        let Some(reply) = reply_flow(flow, message) else {
+    /// Finds the transaction a request belongs to, or that it begins one.
+    fn sort(&mut self, clock: Clock, flow: Flow, message: Message<'_>, todo: &mut Vec<Action>) -> Sorted {
+        let (Some(reply), Some(method)) = (reply_flow(flow, message), message.method()) else {
             // Nobody can be answered without a readable top Via.
             self.counters.garbage += 1;
-            return None;
+            return Sorted::Done;
         };
-        let method = message.method()?;
         let fingerprint = match method {
             // §17.2.3, §9.2: an ACK and a CANCEL carry the branch of what they are about.
-            Method::Ack => check::fingerprint(&self.conf, message, b"INVITE"),
+            Method::Ack | Method::Cancel => check::fingerprint(&self.conf, message, b"INVITE"),
             other => check::fingerprint(&self.conf, message, other.as_bytes()),
         };
-        if let Some(&slot) = fingerprint.and_then(|fingerprint| self.matching.get(&fingerprint)) {
-            let ticket = Ticket {
-                slot,
-                serial: self.contexts.get(slot as usize).map_or(0, |context| context.serial),
-            };
-            if !self.on_known(clock, ticket, method, todo) {
-                return None;
+        let known = fingerprint.and_then(|fingerprint| self.matching.get(&fingerprint).copied());
+        if known.is_none()
+            && let (Some(owners), Some(fingerprint)) = (&self.owners, fingerprint)
+            && let Some(worker) = owners.owner(fingerprint).filter(|worker| *worker != self.conf.worker)
+        {
+            return Sorted::Elsewhere(worker);
+        }
+        self.counters.requests += 1;
+        if method == Method::Cancel {
+            self.on_cancel(clock, flow, reply, known, message, todo);
+            return Sorted::Done;
+        }
+        if let Some(slot) = known {
+            let serial = self.contexts.get(slot as usize).map_or(0, |context| context.serial);
+            if !self.on_known(clock, Ticket { slot, serial }, method, todo) {
+                return Sorted::Done;
             }
             // RFC 6026 §7.1: an ACK in Accepted acknowledges the 2xx and goes on to who sent that.
         }
-        let refused = match method {
-            Method::Ack => {
-                if let Ok(to) = message.to()
-                    && to.tag() == Some(&check::stateless_tag(&self.conf, message)[..])
-                {
-                    return None;
-                }
-                None
-            }
-            Method::Cancel => return self.on_cancel(clock, reply, fingerprint, message, todo),
-            _ => None::<Refusal>,
-        };
+        if method == Method::Ack
+            && message
+                .to()
+                .is_ok_and(|to| to.tag() == Some(&check::stateless_tag(&self.conf, message)[..]))
+        {
+            // It acknowledges a response that we made and forgot.
+            return Sorted::Done;
+        }
         let loop_hash = check::loop_hash(&self.conf, message);
-        let refused = refused.or_else(|| check::check(&self.conf, message, loop_hash).err());
-        if let Some(refusal) = refused {
+        if let Err(refusal) = check::check(message, loop_hash) {
             self.counters.refused += 1;
             self.refuse(clock, flow, reply, message, &refusal, todo);
-            return None;
+            return Sorted::Done;
         }
         if self.contexts.len() >= self.conf.max_transactions && method != Method::Ack {
             // RFC 7339 §5.10.2: overload is 503 without Retry-After, which would silence the whole server upstream.
             self.counters.overload += 1;
             self.refuse(clock, flow, reply, message, &Refusal::new(503, "Overload"), todo);
-            return None;
+            return Sorted::Done;
         }
-        let route = self.preprocess_route(flow, message);
+        if self.conf.draining && method != Method::Ack && message.to().is_ok_and(|to| to.tag().is_none()) {
+            let header = Some(("Retry-After", b"2".to_vec()));
+            let refusal = Refusal {
+                status: 503,
+                reason: Some("Restarting"),
+                header,
+            };
+            self.refuse(clock, flow, reply, message, &refusal, todo);
+            return Sorted::Done;
+        }
+        let fingerprint = fingerprint.filter(|_| method != Method::Ack);
+        if let (Some(owners), Some(fingerprint)) = (&self.owners, fingerprint)
+            && let Err(worker) = owners.claim(fingerprint, self.conf.worker)
+        {
+            // The same request came to another worker just now.
+            return Sorted::Elsewhere(worker);
+        }
+        let route = self.preprocess_route(message);
         let kind = match method {
             Method::Invite => Kind::Invite,
             Method::Ack => Kind::Ack,
             _ => Kind::Other,
         };
-        let duty = self.duty(flow, method, message, &route);
-        let fingerprint = if kind == Kind::Ack { None } else { fingerprint };
-        Some(Fresh {
+        let duty = self.duty(method, message, &route);
+        Sorted::Fresh(Fresh {
             fingerprint,
             reply,
             route,
@@ -230,12 +268,12 @@ impl<W, J: Journal> Proxy<W, J> {
     }
 
     /// §16.4: takes our own Route off, repairs what a strict router did, and finds out whether the dialog is one we let through.
-    fn preprocess_route(&self, flow: Flow, message: Message<'_>) -> RouteFacts {
+    fn preprocess_route(&self, message: Message<'_>) -> RouteFacts {
         let mut facts = RouteFacts::default();
         let mut checked = None;
         if message.has(Name::Route) {
             if let Some(uri) = message.request_uri().and_then(|uri| Uri::parse(uri).ok())
-                && self.names_us(&uri, flow)
+                && self.names_us(&uri)
                 && let Some(found) = self.read_route_token(&uri, message)
             {
                 // The Request-URI is what we wrote into Record-Route: the previous hop is a strict router and moved the
@@ -249,7 +287,7 @@ impl<W, J: Journal> Proxy<W, J> {
                 let Some(uri) = route.ok().and_then(|route| route.parse_uri().ok()) else {
                     break;
                 };
-                if facts.own_routes == MAX_OWN_ROUTES || !self.names_us(&uri, flow) {
+                if facts.own_routes == MAX_OWN_ROUTES || !self.names_us(&uri) {
                     break;
                 }
                 facts.own_routes += 1;
@@ -266,8 +304,8 @@ impl<W, J: Journal> Proxy<W, J> {
         facts
     }
 
-    fn names_us(&self, uri: &Uri<'_>, flow: Flow) -> bool {
-        uri.is_sip() && self.conf.is_ours(&uri.host, uri.port, flow.local.ip())
+    fn names_us(&self, uri: &Uri<'_>) -> bool {
+        uri.is_sip() && (self.conf.ours.0)(uri)
     }
 
     fn read_route_token(&self, uri: &Uri<'_>, message: Message<'_>) -> Option<(super::RouteToken, Travel)> {
@@ -278,7 +316,7 @@ impl<W, J: Journal> Proxy<W, J> {
             .read_route_token(uri.user?, message.call_id(), from.tag().unwrap_or_default(), to.tag())
     }
 
-    fn duty(&self, flow: Flow, method: Method<'_>, message: Message<'_>, route: &RouteFacts) -> Duty {
+    fn duty(&self, method: Method<'_>, message: Message<'_>, route: &RouteFacts) -> Duty {
         if message.max_forwards() == Ok(Some(0)) {
             // §16.3 step 3: OPTIONS that may go no further is answered here.
             return Duty::Ourselves;
@@ -289,7 +327,7 @@ impl<W, J: Journal> Proxy<W, J> {
         let ours = message
             .request_uri()
             .and_then(|uri| Uri::parse(uri).ok())
-            .filter(|uri| self.names_us(uri, flow));
+            .filter(|uri| self.names_us(uri));
         match (method, ours) {
             (Method::Register, Some(_)) if self.conf.registrar => Duty::Registrar,
             (Method::Options, Some(uri)) if uri.user.is_none() => Duty::Ourselves,
@@ -312,16 +350,12 @@ impl<W, J: Journal> Proxy<W, J> {
             return;
         }
         let tag = check::stateless_tag(&self.conf, message);
-        let unsupported = [("Unsupported", &refusal.unsupported[..])];
+        let extra = refusal.header.as_ref().map(|(name, value)| [(*name, &value[..])]);
         let response = Response {
             reason: refusal.reason,
             to_tag: Some(&tag),
             stamp: stamp(message, flow),
-            extra: if refusal.unsupported.is_empty() {
-                &[]
-            } else {
-                &unsupported
-            },
+            extra: extra.as_ref().map_or(&[], |extra| extra),
             ..Response::new(refusal.status)
         };
         self.out.clear();

@@ -9,9 +9,9 @@ use super::{Action, BranchTicket, Clock, Finished, Journal, Proxy, Ticket, best,
 use crate::transaction;
 
 impl<W, J: Journal> Proxy<W, J> {
-    /// A response: to its client transaction by our branch token, or dropped (RFC 6026 §8.9).
-    pub(super) fn on_response(&mut self, clock: Clock, message: Message<'_>, todo: &mut Vec<Action>) {
-        self.counters.responses += 1;
+    /// A response: to its client transaction by our branch token, or dropped (RFC 6026 §8.9). Gives the worker that has the
+    /// transaction if it is another one.
+    pub(super) fn on_response(&mut self, clock: Clock, message: Message<'_>, todo: &mut Vec<Action>) -> Option<u8> {
         let token = message
             .top_via()
             .ok()
@@ -19,14 +19,19 @@ impl<W, J: Journal> Proxy<W, J> {
             .and_then(BranchToken::parse);
         let cseq = message.cseq().ok().map(|cseq| cseq.method);
         let (Some(token), Some(method), Some(status)) = (token, cseq, message.status()) else {
+            self.counters.responses += 1;
             self.counters.stray_responses += 1;
-            return;
+            return None;
         };
+        let ours = token.generation == self.conf.generation;
+        if ours && token.worker != self.conf.worker && self.owners.is_some() {
+            return Some(token.worker);
+        }
+        self.counters.responses += 1;
         let ticket = Ticket {
             slot: token.slot,
             serial: token.serial,
         };
-        let ours = token.generation == self.conf.generation && token.worker == self.conf.worker;
         let mut steps = std::mem::take(&mut self.client_steps);
         let client = self
             .clients
@@ -71,6 +76,7 @@ impl<W, J: Journal> Proxy<W, J> {
             self.perform_client(clock, ticket, Some(message), &mut steps, todo);
         }
         self.client_steps = steps;
+        None
     }
 
     /// The edge could not send what bore this token.
@@ -337,7 +343,7 @@ impl<W, J: Journal> Proxy<W, J> {
             return;
         }
         if !active.cancelled && !active.waiting.is_empty() {
-            self.begin_branches(clock, ticket, todo);
+            self.begin_branches(ticket, todo);
             return;
         }
         let caller_cancelled = active.caller_cancelled;

@@ -1,0 +1,195 @@
+//! From the frozen configuration to what the parts of a worker are told.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+
+use sps_conf::{Action, Fork};
+use sps_ipc::parent::{Frozen, ListenerInfo};
+use sps_net::{DnsConf, StreamConf};
+use sps_route::{AccessRule, Host, OwnSocket};
+use sps_sip::proxy;
+use sps_sip::timers::TimerConf;
+use sps_wire::Limits;
+use sps_wire::flow::Transport;
+
+/// Everything one worker works by. Made new for each configuration, on the main thread, so that nothing can fail later.
+#[derive(Clone)]
+pub struct WorkerConf {
+    pub core: proxy::Conf,
+    pub limits: Limits,
+    pub route: Arc<sps_route::Conf>,
+    pub streams: StreamConf,
+    pub dns: DnsConf,
+    pub access: bool,
+}
+
+impl WorkerConf {
+    /// The configuration of worker `worker`.
+    pub fn new(frozen: &Frozen, worker: u16) -> WorkerConf {
+        let route = Arc::new(routing(frozen));
+        let conf = &frozen.conf;
+        let limits = Limits { message_len: conf.proxy.max_message_len, ..Limits::default() };
+        let ours = route.clone();
+        let keys: Vec<proxy::MacKey> =
+            frozen.mac_keys.iter().map(|key| proxy::MacKey { id: key.id, secret: key.secret }).collect();
+        let workers = usize::from(frozen.workers.max(1));
+        let core = proxy::Conf {
+            member: conf.server.member,
+            // Sixteen bits are enough to tell the few generations that overlap apart.
+            generation: frozen.generation as u16,
+            worker: worker as u8,
+            timers: TimerConf {
+                t1: conf.proxy.t1,
+                t2: conf.proxy.t2,
+                t4: conf.proxy.t4,
+                timer_c: conf.proxy.timer_c,
+            },
+            record_route: conf.proxy.record_route,
+            fork: match conf.proxy.fork {
+                Fork::Parallel => proxy::Fork::Parallel,
+                Fork::Sequential => proxy::Fork::Sequential,
+            },
+            listeners: own_listeners(frozen).map(listener).collect(),
+            ours: proxy::Ours(Arc::new(move |uri| ours.is_ours(uri))),
+            keys: proxy::Keys::new(&keys),
+            max_transactions: (conf.proxy.max_transactions / workers).clamp(1, MAX_TRANSACTIONS),
+            max_targets: route.max_targets,
+            registrar: conf.registrar.enabled,
+            draining: false,
+        };
+        let has = |v4: bool| frozen.listeners.iter().any(|l| l.address.is_ipv4() == v4);
+        WorkerConf {
+            core,
+            limits: limits.clone(),
+            route,
+            streams: StreamConf {
+                member: conf.server.member,
+                worker,
+                first_connection: sps_net::streams::first_connection_now(),
+                max_connections: (conf.proxy.max_connections / workers).max(1),
+                idle_timeout: conf.proxy.stream_idle_timeout,
+                header_timeout: conf.proxy.stream_header_timeout,
+                connect_timeout: conf.proxy.connect_timeout,
+                limits,
+                ..StreamConf::default()
+            },
+            dns: DnsConf {
+                servers: conf.dns.servers.clone(),
+                timeout: conf.dns.timeout,
+                attempts: usize::from(conf.dns.attempts),
+                failure_cache: conf.dns.failure_cache_for,
+                v4: has(true),
+                v6: has(false),
+                ..DnsConf::default()
+            },
+            access: conf.log.access,
+        }
+    }
+}
+
+/// Transactions of one worker at the most: places in its tables fit into 24 bits of a send token.
+pub const MAX_TRANSACTIONS: usize = 1 << 23;
+
+/// One entry for each `[[listen]]`: all workers have the same ones.
+pub fn own_listeners(frozen: &Frozen) -> impl Iterator<Item = &ListenerInfo> {
+    frozen.listeners.iter().filter(|listener| listener.worker == 0)
+}
+
+/// The words of `sps_wire` for a transport of the configuration.
+pub fn transport(transport: sps_conf::Transport) -> Transport {
+    match transport {
+        sps_conf::Transport::Udp => Transport::Udp,
+        sps_conf::Transport::Tcp => Transport::Tcp,
+    }
+}
+
+fn listener(info: &ListenerInfo) -> proxy::Listener {
+    let (host, port) = match &info.advertise {
+        Some(advertise) => (advertise.host.clone(), advertise.port.unwrap_or(info.address.port())),
+        None => (host_text(spoken_address(info.address)), info.address.port()),
+    };
+    proxy::Listener { transport: transport(info.transport), addr: info.address, sent_by: format!("{host}:{port}") }
+}
+
+fn host_text(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    }
+}
+
+/// The address a listener says in Via: its own, or on a wildcard the one the system would use towards the world.
+fn spoken_address(bound: SocketAddr) -> IpAddr {
+    if !bound.ip().is_unspecified() {
+        return bound.ip();
+    }
+    // Connecting a UDP socket sends nothing; it only asks the routing table. Documentation addresses: nobody has them.
+    let (from, towards) = if bound.is_ipv4() { ("0.0.0.0:0", "192.0.2.1:9") } else { ("[::]:0", "[2001:db8::1]:9") };
+    let asked = UdpSocket::bind(from).and_then(|socket| {
+        socket.connect(towards)?;
+        socket.local_addr()
+    });
+    match asked {
+        Ok(local) if !local.ip().is_unspecified() => local.ip(),
+        _ if bound.is_ipv4() => IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+        _ => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+    }
+}
+
+/// What routing is told; `spsroute explain` is told the same.
+pub fn routing(frozen: &Frozen) -> sps_route::Conf {
+    let conf = &frozen.conf;
+    let mut route = sps_route::Conf::new(&conf.server.domain);
+    for domain in &conf.server.domains {
+        route = route.with_domain(domain);
+    }
+    for info in own_listeners(frozen) {
+        let transport = transport(info.transport);
+        let mut own = |host: Host, port: u16| {
+            let socket = OwnSocket { host, port, transport };
+            route = route.clone().with_own(socket);
+        };
+        own(Host::Addr(info.address.ip()), info.address.port());
+        if info.address.ip().is_unspecified() {
+            for ip in interface_addresses(info.address.is_ipv4()) {
+                own(Host::Addr(ip), info.address.port());
+            }
+        }
+        if let Some(advertise) = &info.advertise {
+            let port = advertise.port.unwrap_or(info.address.port());
+            if let Some(host) = Host::parse(&advertise.host) {
+                own(host, port);
+            }
+        }
+    }
+    route.access = conf
+        .access
+        .iter()
+        .map(|access| AccessRule {
+            network: access.source.address,
+            prefix_len: access.source.prefix,
+            allow: access.action == Action::Allow,
+        })
+        .collect();
+    route.open = conf.server.open_relay || conf.access.is_empty();
+    if !own_listeners(frozen).any(|info| transport(info.transport) == Transport::Udp) {
+        route.default_transport = Transport::Tcp;
+    }
+    route
+}
+
+fn interface_addresses(v4: bool) -> BTreeSet<IpAddr> {
+    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return BTreeSet::new() };
+    interfaces
+        .filter_map(|interface| {
+            let address = interface.address?;
+            let ip = match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
+                (Some(v4), _) => IpAddr::V4(v4.ip()),
+                (_, Some(v6)) => IpAddr::V6(v6.ip()),
+                (None, None) => return None,
+            };
+            (ip.is_ipv4() == v4).then_some(ip)
+        })
+        .collect()
+}

@@ -1,0 +1,297 @@
+//! One worker's decisions joined up: the proxy core, routing, the registrar. No sockets here: messages go in, and what is to
+//! be sent gathers in [`Engine::outbox`].
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use sps_net::Streams;
+use sps_route::{Answer, Facts, Routing, Step, Surroundings, Walk, WalkStep};
+use sps_sip::proxy::{Action, BranchTicket, Clock, Leave, Proxy, Reach, Target, Ticket};
+use sps_wire::Response;
+use sps_wire::flow::Flow;
+
+use crate::access::Access;
+use crate::conf::WorkerConf;
+use crate::figures::Own;
+use crate::names::{Asker, Names};
+use crate::registrar::{Outcome, RegistrarLink};
+use crate::tables::Tables;
+
+/// A message ready to leave.
+pub struct Outgoing {
+    pub leave: Leave,
+    pub bytes: Bytes,
+    pub token: u64,
+}
+
+/// See the module.
+pub struct Engine {
+    pub core: Proxy<Walk, Access>,
+    pub outbox: Vec<Outgoing>,
+    pub registrar: RegistrarLink,
+    pub own: Own,
+    route: Arc<sps_route::Conf>,
+    tables: Tables,
+    names: Names,
+    streams: Streams,
+    /// Routing that waits for an answer.
+    routings: HashMap<Ticket, Routing>,
+    todo: Vec<Action>,
+    doing: Vec<Action>,
+    random: u64,
+}
+
+/// The time now, for everything that happens in one turn of the worker.
+pub fn clock() -> Clock {
+    let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    Clock { now: Instant::now(), unix_ms }
+}
+
+/// Said when the registrar cannot be asked: the phone tries again soon (design: one helper dead is 500 with Retry-After).
+const RETRY_AFTER: &[(&str, &[u8])] = &[("Retry-After", b"5")];
+
+impl Engine {
+    pub fn new(
+        core: Proxy<Walk, Access>,
+        conf: &WorkerConf,
+        tables: Tables,
+        names: Names,
+        streams: Streams,
+        registrar: RegistrarLink,
+        seed: u64,
+    ) -> Engine {
+        Engine {
+            core,
+            outbox: Vec::new(),
+            registrar,
+            own: Own::default(),
+            route: conf.route.clone(),
+            tables,
+            names,
+            streams,
+            routings: HashMap::new(),
+            todo: Vec::new(),
+            doing: Vec::new(),
+            random: seed | 1,
+        }
+    }
+
+    /// Works by another configuration from now on.
+    pub fn reconfigure(&mut self, conf: &WorkerConf) {
+        self.route = conf.route.clone();
+        self.core.reconfigure(conf.core.clone());
+    }
+
+    /// A message came. Gives the worker it belongs to if that is another one.
+    pub fn on_message(&mut self, clock: Clock, flow: Flow, bytes: &[u8]) -> Option<u8> {
+        let elsewhere = self.core.on_message(clock, flow, bytes, &mut self.todo);
+        self.perform(clock);
+        elsewhere
+    }
+
+    /// Time has passed.
+    pub fn on_deadline(&mut self, clock: Clock) {
+        self.core.on_deadline(clock, &mut self.todo);
+        self.perform(clock);
+        for id in self.registrar.expired(clock.now) {
+            self.own.registrar_timeouts += 1;
+            self.registrar_failed(clock, Ticket::from_u64(id));
+        }
+    }
+
+    /// A message did not leave.
+    pub fn on_send_failed(&mut self, clock: Clock, token: u64) {
+        if token != 0 {
+            self.core.on_send_failed(clock, token, &mut self.todo);
+            self.perform(clock);
+        }
+    }
+
+    /// Nothing listens there.
+    pub fn on_unreachable(&mut self, clock: Clock, addrs: &[std::net::SocketAddr]) {
+        self.core.on_unreachable(clock, addrs, &mut self.todo);
+        self.perform(clock);
+    }
+
+    /// A question has its answer.
+    pub fn on_answer(&mut self, clock: Clock, asker: Asker, answer: Answer) {
+        self.own.questions_open = self.own.questions_open.saturating_sub(1);
+        match asker {
+            Asker::Routing(ticket) => self.route(clock, ticket, Some(answer)),
+            Asker::Branch(ticket) => self.walk(clock, ticket, Some(answer)),
+        }
+        self.perform(clock);
+    }
+
+    /// Looks after the registrar's connection: connects it anew, takes what came.
+    pub fn on_registrar(&mut self, clock: Clock) {
+        if self.registrar.reconnect(clock.now) {
+            for id in self.registrar.open_ids() {
+                if let Some((message, flow)) = self.core.request_for_service(Ticket::from_u64(id)) {
+                    self.registrar.push_again(id, flow, clock.unix_ms, message);
+                }
+            }
+        }
+        let (core, todo) = (&mut self.core, &mut self.todo);
+        let busy = &mut self.own.registrar_busy;
+        self.registrar.receive(|id, outcome| {
+            let ticket = Ticket::from_u64(id);
+            match outcome {
+                Outcome::Response(message) => {
+                    let status = status_of(message);
+                    core.on_service_response(clock, ticket, status, Bytes::copy_from_slice(message), todo);
+                }
+                Outcome::Busy => {
+                    *busy += 1;
+                    core.on_service_failed(clock, ticket, &Response { extra: RETRY_AFTER, ..Response::new(500) }, todo);
+                }
+            }
+        });
+        self.perform(clock);
+    }
+
+    /// Once a second.
+    pub fn on_second(&mut self) {
+        self.tables.refresh();
+        self.own.transactions = self.core.transactions() as u64;
+        self.own.client_transactions = self.core.client_transactions() as u64;
+    }
+
+    /// Does all that the core asked for, and all that follows from that.
+    fn perform(&mut self, clock: Clock) {
+        while !self.todo.is_empty() {
+            std::mem::swap(&mut self.todo, &mut self.doing);
+            let mut doing = std::mem::take(&mut self.doing);
+            for action in doing.drain(..) {
+                match action {
+                    Action::Send { leave, bytes, token } => self.outbox.push(Outgoing { leave, bytes, token }),
+                    Action::Route(ticket) => self.route(clock, ticket, None),
+                    Action::Walk(ticket) => self.walk(clock, ticket, None),
+                    Action::Serve(ticket) => self.serve(clock, ticket),
+                    Action::Forget(ticket) => drop(self.routings.remove(&ticket)),
+                }
+            }
+            self.doing = doing;
+        }
+    }
+
+    /// One step of a request's routing.
+    fn route(&mut self, clock: Clock, ticket: Ticket, answer: Option<Answer>) {
+        let Some((message, flow)) = self.core.request(ticket) else { return };
+        let mut routing = match answer {
+            Some(_) => match self.routings.remove(&ticket) {
+                Some(routing) => routing,
+                None => return,
+            },
+            None => Routing::start(),
+        };
+        let request_uri = self.core.routed_uri(ticket).unwrap_or_default();
+        let (in_dialog, dialog_flow) = self.core.dialog(ticket);
+        let facts = Facts {
+            request_uri,
+            method: message.method().map_or(b"", |method| method.as_bytes()),
+            from_uri: message.from().map_or(b"", |from| from.uri),
+            source: flow.remote,
+            route: self.core.remaining_route(ticket),
+            in_dialog,
+            flow: dialog_flow,
+        };
+        let random = &mut self.random;
+        let mut around = Surroundings {
+            conf: &self.route,
+            tables: &self.tables,
+            random: &mut || next_random(random),
+            trace: None,
+        };
+        match routing.step(clock.now, &facts, answer, &mut around) {
+            Step::Ask(ask) => {
+                let asker = Asker::Routing(ticket);
+                self.routings.insert(ticket, routing);
+                self.ask(clock, asker, ask);
+            }
+            Step::Reply(reply) => {
+                let response = Response { reason: reply.reason, ..Response::new(reply.status) };
+                self.core.on_refused(clock, ticket, reply.stage.as_str(), &response, &mut self.todo);
+            }
+            Step::Targets(targets) => {
+                let stage = targets.first().map_or("", |target| target.stage.as_str());
+                let targets: SmallVec<[Target<Walk>; 1]> =
+                    targets.into_iter().map(|target| to_core(target, request_uri)).collect();
+                self.core.on_targets(clock, ticket, stage, targets, &mut self.todo);
+            }
+        }
+    }
+
+    /// One step towards a branch's next destination.
+    fn walk(&mut self, clock: Clock, ticket: BranchTicket, mut answer: Option<Answer>) {
+        loop {
+            let Some(walk) = self.core.walk(ticket) else { return };
+            let reach = match walk.step(clock.now, answer.take(), &self.route) {
+                WalkStep::Flow(flow) if self.is_dead(&flow) => continue,
+                WalkStep::Flow(flow) => Ok(Reach::Flow(flow)),
+                WalkStep::Destination(destination) => Ok(Reach::Destination(destination)),
+                WalkStep::Exhausted(exhausted) => Err(exhausted.status()),
+                WalkStep::Wait(_) => return,
+                WalkStep::Ask(ask) => return self.ask(clock, Asker::Branch(ticket), ask),
+            };
+            return self.core.on_destination(clock, ticket, reach, &mut self.todo);
+        }
+    }
+
+    fn ask(&mut self, clock: Clock, asker: Asker, ask: sps_route::Ask) {
+        self.own.questions_open += 1;
+        if let Some(answer) = self.names.ask(asker, ask) {
+            self.on_answer(clock, asker, answer);
+        }
+    }
+
+    /// A stream of this worker that is gone. Of another worker's streams only sending tells.
+    fn is_dead(&self, flow: &Flow) -> bool {
+        flow.transport.is_reliable()
+            && u16::from(self.core.conf().worker) == sps_net::streams::worker_of(flow.connection)
+            && !self.streams.is_open(flow.connection)
+    }
+
+    fn serve(&mut self, clock: Clock, ticket: Ticket) {
+        let pushed = match self.core.request_for_service(ticket) {
+            Some((message, flow)) => self.registrar.push(clock.now, ticket.to_u64(), flow, clock.unix_ms, message),
+            None => return,
+        };
+        if !pushed {
+            self.own.registrar_busy += 1;
+            self.registrar_failed(clock, ticket);
+        }
+    }
+
+    fn registrar_failed(&mut self, clock: Clock, ticket: Ticket) {
+        let response = Response { extra: RETRY_AFTER, ..Response::new(500) };
+        self.core.on_service_failed(clock, ticket, &response, &mut self.todo);
+        self.perform(clock);
+    }
+}
+
+fn to_core(mut target: sps_route::Target, received: &[u8]) -> Target<Walk> {
+    Target {
+        // An unchanged Request-URI need not be written again.
+        uri: if target.uri[..] == *received { Bytes::new() } else { Bytes::copy_from_slice(&target.uri) },
+        q: target.q,
+        path: target.path.drain(..).map(Bytes::from).collect(),
+        walk: target.take_walk(),
+    }
+}
+
+/// The status in a response's first line; responses of our own registrar are well-formed.
+fn status_of(message: &[u8]) -> u16 {
+    message.get(8..11).and_then(sps_wire::parse_u32).map_or(500, |status| status as u16)
+}
+
+/// xorshift64*: for weights among routes, where nobody gains by foreseeing it.
+fn next_random(state: &mut u64) -> u64 {
+    *state ^= *state >> 12;
+    *state ^= *state << 25;
+    *state ^= *state >> 27;
+    state.wrapping_mul(0x2545_f491_4f6c_dd1d)
+}
