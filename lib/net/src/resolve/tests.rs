@@ -169,10 +169,13 @@ async fn without_servers_local_names_work_and_others_fail_at_once() {
 
 type Answer = Result<Vec<IpAddr>, ResolveError>;
 
+/// A name asked for and the way its answer takes.
+type Open = (String, oneshot::Sender<Answer>);
+
 /// Answers when the test says so.
 #[derive(Clone, Default)]
 struct Hand {
-    open: Rc<RefCell<Vec<(String, oneshot::Sender<Answer>)>>>,
+    open: Rc<RefCell<Vec<Open>>>,
 }
 
 impl LookUp for Hand {

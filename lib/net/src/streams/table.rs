@@ -175,10 +175,6 @@ impl Table {
     pub(super) fn all(&self) -> impl Iterator<Item = &Rc<Connection>> {
         self.by_id.values()
     }
-
-    pub(super) fn len(&self) -> usize {
-        self.by_id.len()
-    }
 }
 
 const COUNTER: u64 = (1 << 48) - 1;
@@ -265,6 +261,6 @@ mod tests {
         assert!(table.by_peer(Transport::Tls, peer("192.0.2.1:1")).is_none());
         table.remove(&new);
         assert!(table.by_peer(Transport::Tcp, peer("192.0.2.1:1")).is_none());
-        assert_eq!(table.len(), 0);
+        assert_eq!(table.all().count(), 0);
     }
 }
