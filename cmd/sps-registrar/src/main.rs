@@ -1,3 +1,60 @@
-//! sps-registrar.
+//! sps-registrar: answers REGISTER and keeps the registry file. See sps-registrar(8).
 #![forbid(unsafe_code)]
-fn main() {}
+
+mod operator;
+mod record;
+mod registrar;
+mod rekey;
+mod serve;
+mod setup;
+mod statics;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use sps_conf::Paths;
+use sps_daemon::{ChildArgs, Confine, Exit, Fatal, OrFatal, Parent};
+use sps_ipc::seqpacket::Listener;
+
+use registrar::Registrar;
+use setup::Setup;
+use statics::Statics;
+
+/// Answers REGISTER and keeps the registry file. Started by sps-master; there is nothing to be gained from starting it by hand.
+#[derive(Parser)]
+#[command(name = "sps-registrar", version)]
+struct Args {
+    #[command(flatten)]
+    child: ChildArgs,
+}
+
+fn main() -> ExitCode {
+    sps_daemon::exit(run(&Args::parse()))
+}
+
+/// Meet the parent, claim, report ready, serve: each step relies on the ones above it.
+fn run(args: &Args) -> Result<(), Fatal> {
+    let mut parent = Parent::connect("sps-registrar", &args.child)?;
+    let frozen = parent.configuration();
+    sps_daemon::start_log("sps-registrar", &frozen)?;
+    sps_daemon::raise_open_files();
+    // Before the registry is opened: it has a thread of its own, and what is given up holds for threads begun later.
+    sps_daemon::confine(&Confine::of(&frozen))?;
+    let mut registrar = Registrar::open(&frozen.paths.registry_map(), Setup::of(&frozen))?;
+    let statics = Statics::new(frozen.paths.database());
+    registrar.restore(&statics);
+    let folder = frozen.folder();
+    let service = listen(&Paths::registrar_socket(&folder), serve::MAX_PROXIES)?;
+    let operators = listen(
+        &Paths::registrar_ctl(&folder),
+        sps_ipc::registrar_ctl::MAX_CONVERSATIONS,
+    )?;
+    parent.ready()?;
+    sps_daemon::block_on(serve::run(parent, registrar, statics, service, operators))
+}
+
+/// A socket that only our own user and root may connect to.
+fn listen(path: &std::path::Path, backlog: usize) -> Result<Listener, Fatal> {
+    let backlog = u16::try_from(backlog).unwrap_or(u16::MAX);
+    Listener::bind(path, 0o600, backlog).or_fatal(Exit::Network, format!("listen at {}", path.display()))
+}

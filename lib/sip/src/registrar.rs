@@ -104,25 +104,25 @@ impl Bound<'_> {
     }
 }
 
-/// Why a REGISTER is not carried out: the response it gets.
+/// Why a REGISTER is not carried out: the response it gets. Borrows from nothing, so that the record may be changed meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{status} {reason}")]
-pub struct Refusal<'a> {
+pub struct Refusal {
     /// 400 to 599.
     pub status: u16,
     /// Reason phrase.
     pub reason: &'static str,
     /// The header that goes with it.
-    pub with: With<'a>,
+    pub with: With,
 }
 
 /// What a refusal says besides its status line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum With<'a> {
+pub enum With {
     /// Nothing.
     Nothing,
-    /// `Unsupported` with these option tags.
-    Unsupported(SmallVec<[&'a [u8]; 2]>),
+    /// `Unsupported` with this list of option tags.
+    Unsupported(Vec<u8>),
     /// `Min-Expires` in seconds.
     MinExpires(u32),
     /// `Warning` 399 with this text.
@@ -133,15 +133,23 @@ pub enum With<'a> {
     Allow,
 }
 
-impl Refusal<'_> {
+impl Refusal {
     /// A refusal without further headers.
     pub fn new(status: u16, reason: &'static str) -> Self {
-        Refusal { status, reason, with: With::Nothing }
+        Refusal {
+            status,
+            reason,
+            with: With::Nothing,
+        }
     }
 
     /// The store has no room for another binding.
     pub fn store_full() -> Self {
-        Refusal { status: 500, reason: "Registry Full", with: With::RetryAfter(60) }
+        Refusal {
+            status: 500,
+            reason: "Registry Full",
+            with: With::RetryAfter(60),
+        }
     }
 
     /// The record would be longer than the store takes.

@@ -31,7 +31,14 @@ pub struct Setting<'r> {
 
 impl Answers {
     /// Appends the 200 with all bindings in force, their remaining time, and the Path as received.
-    pub fn ok(&mut self, asked: &Asked<'_>, bindings: &[Bound<'_>], setting: &Setting<'_>, conf: &Conf, out: &mut Vec<u8>) {
+    pub fn ok(
+        &mut self,
+        asked: &Asked<'_>,
+        bindings: &[Bound<'_>],
+        setting: &Setting<'_>,
+        conf: &Conf,
+        out: &mut Vec<u8>,
+    ) {
         self.values.clear();
         let mut places: SmallVec<[(&str, Range<usize>); 8]> = SmallVec::new();
         for bound in bindings {
@@ -51,7 +58,7 @@ impl Answers {
     pub fn refuse(
         &mut self,
         message: Message<'_>,
-        refusal: &Refusal<'_>,
+        refusal: &Refusal,
         setting: &Setting<'_>,
         conf: &Conf,
         out: &mut Vec<u8>,
@@ -61,10 +68,7 @@ impl Answers {
         let name = match &refusal.with {
             With::Nothing => None,
             With::Unsupported(tags) => {
-                for (at, tag) in tags.iter().enumerate() {
-                    values.extend_from_slice(if at == 0 { b"" } else { b", " });
-                    values.extend_from_slice(tag);
-                }
+                values.extend_from_slice(tags);
                 Some("Unsupported")
             }
             With::MinExpires(seconds) => {
@@ -109,8 +113,14 @@ fn write(
     setting: &Setting<'_>,
     out: &mut Vec<u8>,
 ) {
-    let response =
-        Response { status, reason, to_tag: Some(setting.to_tag), stamp: setting.stamp, extra, body: b"" };
+    let response = Response {
+        status,
+        reason,
+        to_tag: Some(setting.to_tag),
+        stamp: setting.stamp,
+        extra,
+        body: b"",
+    };
     write_response(message, &response, out);
 }
 

@@ -26,6 +26,8 @@ pub struct Asked<'a> {
 
 /// What a REGISTER wants done to the bindings.
 #[derive(Debug, Clone)]
+// One lives at a time, on the stack: boxing the list would cost each REGISTER an allocation.
+#[allow(clippy::large_enum_variant)]
 pub enum Wishes<'a> {
     /// To see them (no Contact).
     Query,
@@ -79,9 +81,13 @@ impl<'a> Asked<'a> {
         conf: &Conf,
         aor: impl FnOnce(&Uri<'_>, &mut Vec<u8>) -> bool,
         key: &mut Vec<u8>,
-    ) -> Result<Asked<'a>, Refusal<'a>> {
+    ) -> Result<Asked<'a>, Refusal> {
         if message.method() != Some(Method::Register) {
-            return Err(Refusal { status: 405, reason: "Method Not Allowed", with: With::Allow });
+            return Err(Refusal {
+                status: 405,
+                reason: "Method Not Allowed",
+                with: With::Allow,
+            });
         }
         check_request_uri(message)?;
         check_extensions(message)?;
@@ -111,7 +117,7 @@ impl<'a> Asked<'a> {
 }
 
 /// Step 1, §8.2.2.1. Whether its domain is ours the proxy has decided already.
-fn check_request_uri<'a>(message: Message<'a>) -> Result<(), Refusal<'a>> {
+fn check_request_uri(message: Message<'_>) -> Result<(), Refusal> {
     let malformed = Refusal::new(400, "Malformed Request-URI");
     match message.request_uri().map(Uri::parse) {
         Some(Ok(uri)) if uri.is_sip() => Ok(()),
@@ -121,24 +127,34 @@ fn check_request_uri<'a>(message: Message<'a>) -> Result<(), Refusal<'a>> {
 }
 
 /// Step 2, §8.2.2.3; RFC 3327 §5.3.
-fn check_extensions<'a>(message: Message<'a>) -> Result<(), Refusal<'a>> {
-    let mut unsupported: SmallVec<[&'a [u8]; 2]> = message
+fn check_extensions(message: Message<'_>) -> Result<(), Refusal> {
+    let mut unsupported = Vec::new();
+    let mut add = |tag: &[u8]| {
+        unsupported.extend_from_slice(if unsupported.is_empty() { b"" } else { b", " });
+        unsupported.extend_from_slice(tag);
+    };
+    message
         .option_tags(Name::Require)
         .filter(|tag| !SUPPORTED.iter().any(|known| eq_ignore_case(known, tag)))
-        .collect();
-    if unsupported.is_empty()
-        && message.has(Name::Path)
-        && !message.option_tags(Name::Supported).any(|tag| eq_ignore_case(tag, b"path"))
+        .for_each(&mut add);
+    if message.has(Name::Path)
+        && !message
+            .option_tags(Name::Supported)
+            .any(|tag| eq_ignore_case(tag, b"path"))
     {
-        unsupported.push(b"path");
+        add(b"path");
     }
     if unsupported.is_empty() {
         return Ok(());
     }
-    Err(Refusal { status: 420, reason: "Bad Extension", with: With::Unsupported(unsupported) })
+    Err(Refusal {
+        status: 420,
+        reason: "Bad Extension",
+        with: With::Unsupported(unsupported),
+    })
 }
 
-fn read_path<'a>(message: Message<'a>) -> Result<Path<'a>, Refusal<'a>> {
+fn read_path(message: Message<'_>) -> Result<Path<'_>, Refusal> {
     let mut path = Path::new();
     for value in message.paths() {
         let value = value.map_err(|_| Refusal::new(400, "Malformed Path"))?;
@@ -150,12 +166,15 @@ fn read_path<'a>(message: Message<'a>) -> Result<Path<'a>, Refusal<'a>> {
     Ok(path)
 }
 
-fn read_wishes<'a>(message: Message<'a>, flow: &Flow, conf: &Conf) -> Result<Wishes<'a>, Refusal<'a>> {
+fn read_wishes<'a>(message: Message<'a>, flow: &Flow, conf: &Conf) -> Result<Wishes<'a>, Refusal> {
     let common = match message.expires() {
         Ok(seconds) => seconds,
         Err(_) => Some(MALFORMED_EXPIRES_S),
     };
-    let list = match message.contacts().map_err(|_| Refusal::new(400, "Contact * Beside Others"))? {
+    let list = match message
+        .contacts()
+        .map_err(|_| Refusal::new(400, "Contact * Beside Others"))?
+    {
         Contacts::Star if common == Some(0) => return Ok(Wishes::Clear),
         Contacts::Star => return Err(Refusal::new(400, "Contact * Without Expires 0")),
         Contacts::List(list) => list,
@@ -166,8 +185,13 @@ fn read_wishes<'a>(message: Message<'a>, flow: &Flow, conf: &Conf) -> Result<Wis
         if wishes.len() >= most_wishes(conf) {
             return Err(super::decide::too_many_contacts());
         }
-        let uri = contact.parse_uri().map_err(|_| Refusal::new(400, "Malformed Contact"))?;
-        let q = contact.q().map_err(|_| Refusal::new(400, "Malformed q"))?.unwrap_or(Q::ONE);
+        let uri = contact
+            .parse_uri()
+            .map_err(|_| Refusal::new(400, "Malformed Contact"))?;
+        let q = contact
+            .q()
+            .map_err(|_| Refusal::new(400, "Malformed q"))?
+            .unwrap_or(Q::ONE);
         let wanted_s = contact.expires().or(common).unwrap_or(conf.default_expires_s);
         wishes.push(Wish {
             contact: uri,
@@ -178,7 +202,11 @@ fn read_wishes<'a>(message: Message<'a>, flow: &Flow, conf: &Conf) -> Result<Wis
             flow: leads_to(message, &uri, flow).then_some(*flow),
         });
     }
-    Ok(if wishes.is_empty() { Wishes::Query } else { Wishes::Contacts(wishes) })
+    Ok(if wishes.is_empty() {
+        Wishes::Query
+    } else {
+        Wishes::Contacts(wishes)
+    })
 }
 
 /// What keeps the comparison of contacts, each with each, from becoming expensive: all there may be removed and as many bound.
@@ -186,10 +214,14 @@ fn most_wishes(conf: &Conf) -> usize {
     conf.max_contacts.saturating_mul(2)
 }
 
-fn granted_s<'a>(wanted_s: u32, conf: &Conf) -> Result<u32, Refusal<'a>> {
+fn granted_s(wanted_s: u32, conf: &Conf) -> Result<u32, Refusal> {
     if wanted_s > 0 && wanted_s < conf.min_expires_s && wanted_s < BRIEF_S {
         let with = With::MinExpires(conf.min_expires_s.min(BRIEF_S));
-        return Err(Refusal { status: 423, reason: "Interval Too Brief", with });
+        return Err(Refusal {
+            status: 423,
+            reason: "Interval Too Brief",
+            with,
+        });
     }
     Ok(wanted_s.min(conf.max_expires_s))
 }

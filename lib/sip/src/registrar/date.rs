@@ -3,8 +3,9 @@
 /// Appends `unix_s` (seconds since 1970) as an RFC 1123 date: `Sat, 13 Nov 2010 23:29:00 GMT`.
 pub fn write_date(unix_s: u64, out: &mut Vec<u8>) {
     const WEEKDAYS: [&[u8]; 7] = [b"Thu", b"Fri", b"Sat", b"Sun", b"Mon", b"Tue", b"Wed"];
-    const MONTHS: [&[u8]; 12] =
-        [b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec", b"Jan", b"Feb"];
+    const MONTHS: [&[u8]; 12] = [
+        b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec", b"Jan", b"Feb",
+    ];
     let (days, second) = (unix_s / 86_400, unix_s % 86_400);
     // Years begin in March here, so that the odd day of a leap year is the last one. 719,468 days lie between that
     // calendar's beginning (1 March of year 0) and 1970.

@@ -35,7 +35,7 @@ pub fn decide<'a>(
     current: impl Iterator<Item = Bound<'a>>,
     now: u64,
     conf: &Conf,
-) -> Result<Decision<'a>, Refusal<'a>> {
+) -> Result<Decision<'a>, Refusal> {
     let current: Bindings<'a> = current.filter(|bound| !bound.is_past(now)).collect();
     match &asked.wishes {
         Wishes::Query => Ok(Decision::Keep(current)),
@@ -45,14 +45,19 @@ pub fn decide<'a>(
 }
 
 /// Step 6: remove everything, provided the request is newer than what it removes.
-fn clear<'a>(asked: &Asked<'a>, current: Bindings<'a>) -> Result<Decision<'a>, Refusal<'a>> {
-    if current.iter().any(|bound| !bound.is_permanent() && is_outdated(asked, bound)) {
+fn clear<'a>(asked: &Asked<'a>, current: Bindings<'a>) -> Result<Decision<'a>, Refusal> {
+    if current
+        .iter()
+        .any(|bound| !bound.is_permanent() && is_outdated(asked, bound))
+    {
         return Err(out_of_order());
     }
     if current.iter().all(Bound::is_permanent) {
         return Ok(Decision::Keep(current));
     }
-    Ok(Decision::Store(current.into_iter().filter(Bound::is_permanent).collect()))
+    Ok(Decision::Store(
+        current.into_iter().filter(Bound::is_permanent).collect(),
+    ))
 }
 
 /// Step 7. `fresh[i]` tells whether binding `i` was set by this very request, so that a contact named twice is bound as it
@@ -63,12 +68,14 @@ fn apply<'a>(
     mut bindings: Bindings<'a>,
     now: u64,
     conf: &Conf,
-) -> Result<Decision<'a>, Refusal<'a>> {
+) -> Result<Decision<'a>, Refusal> {
     let mut fresh: smallvec::SmallVec<[bool; 16]> = smallvec::smallvec![false; bindings.len()];
     let before = bindings.len();
     let mut changed = false;
     for wish in wishes {
-        let place = bindings.iter().position(|bound| is_same_contact(&wish.contact, bound.contact));
+        let place = bindings
+            .iter()
+            .position(|bound| is_same_contact(&wish.contact, bound.contact));
         match place {
             Some(at) if bindings[at].is_permanent() => return Err(permanent()),
             Some(at) if !fresh[at] && is_outdated(asked, &bindings[at]) => {
@@ -98,7 +105,11 @@ fn apply<'a>(
     if bindings.len() > conf.max_contacts && bindings.len() > before {
         return Err(too_many_contacts());
     }
-    Ok(if changed { Decision::Store(bindings) } else { Decision::Keep(bindings) })
+    Ok(if changed {
+        Decision::Store(bindings)
+    } else {
+        Decision::Keep(bindings)
+    })
 }
 
 fn bind<'a>(asked: &Asked<'a>, wish: &Wish<'a>, now: u64) -> Bound<'a> {
@@ -147,17 +158,25 @@ fn is_same_contact(wanted: &Uri<'_>, stored: &[u8]) -> bool {
     wanted.text == stored || Uri::parse(stored).is_ok_and(|stored| uri::equal(wanted, &stored))
 }
 
-fn out_of_order<'a>() -> Refusal<'a> {
+fn out_of_order() -> Refusal {
     Refusal::new(500, "CSeq Out of Order")
 }
 
-fn permanent<'a>() -> Refusal<'a> {
+fn permanent() -> Refusal {
     let with = With::Warning("the operator has registered this contact permanently");
-    Refusal { status: 403, reason: "Contact Is Permanent", with }
+    Refusal {
+        status: 403,
+        reason: "Contact Is Permanent",
+        with,
+    }
 }
 
 /// Also for the reader, which stops there.
-pub(super) fn too_many_contacts<'a>() -> Refusal<'a> {
+pub(super) fn too_many_contacts() -> Refusal {
     let with = With::Warning("this address of record has as many contacts as are allowed");
-    Refusal { status: 403, reason: "Too Many Contacts", with }
+    Refusal {
+        status: 403,
+        reason: "Too Many Contacts",
+        with,
+    }
 }

@@ -11,7 +11,9 @@ use sps_wire::{Flow, Host, Message, Uri};
 /// `.invalid`, what browsers use). On streams the port does not count: it is the connection that is used again.
 pub fn leads_to(message: Message<'_>, contact: &Uri<'_>, flow: &Flow) -> bool {
     let mut vias = message.vias();
-    let (Some(Ok(via)), None) = (vias.next(), vias.next()) else { return false };
+    let (Some(Ok(via)), None) = (vias.next(), vias.next()) else {
+        return false;
+    };
     if !contact.is_sip() || contact.maddr().is_some() {
         return false;
     }
@@ -22,10 +24,11 @@ pub fn leads_to(message: Message<'_>, contact: &Uri<'_>, flow: &Flow) -> bool {
         return true;
     }
     let default = flow.transport.default_port();
-    let same_port = |port: Option<u16>| flow.transport.is_reliable() || port.unwrap_or(default) == contact.port.unwrap_or(default);
+    let same_port =
+        |port: Option<u16>| flow.transport.is_reliable() || port.unwrap_or(default) == contact.port.unwrap_or(default);
     let is_sender = via.host.equals(contact.host) && same_port(via.port);
-    let is_source =
-        contact.host.ip().map(|ip| ip.to_canonical()) == Some(flow.remote.ip().to_canonical()) && same_port(Some(flow.remote.port()));
+    let is_source = contact.host.ip().map(|ip| ip.to_canonical()) == Some(flow.remote.ip().to_canonical())
+        && same_port(Some(flow.remote.port()));
     is_sender || is_source
 }
 
