@@ -6,11 +6,21 @@
 //!
 //! What the bytes mean is the business of those above. Here and in `sps-mmsg` alone is `unsafe` allowed.
 
+mod classes;
 mod conf;
 mod counters;
 mod cursor;
 mod error;
+mod growth;
+mod heap;
+mod keeper;
+mod layout;
+mod map;
+mod protocol;
 mod reader;
+mod recover;
+mod replacement;
+mod volume;
 mod writer;
 
 pub use conf::{Growth, OnDamage, TableConf, Verify};
@@ -18,7 +28,8 @@ pub use counters::{BlockSnapshot, Counter, Counters, CountersPage, CountersReade
 pub use cursor::Cursor;
 pub use error::{OpenError, PutError};
 pub use reader::{Buffer, Reader};
-pub use writer::{OpenReport, Replacement, TableStats, Writer};
+pub use replacement::Replacement;
+pub use writer::{OpenReport, TableStats, Writer};
 
 /// How many 64-bit words a table keeps for its owner beside the records ([`Writer::set_meta`]).
 pub const META_SLOTS: usize = 16;
@@ -28,3 +39,6 @@ pub const MAX_KEY_LEN: usize = 4096;
 
 /// The longest record (key and value, each rounded up to 8 bytes), in bytes.
 pub const MAX_RECORD_LEN: usize = 65_536 - 16;
+
+#[cfg(test)]
+mod tests;
