@@ -116,6 +116,7 @@ impl Framer {
                     self.line_start = head_len;
                     self.scanned = head_len;
                 }
+                [0, ..] if line_end > self.line_start && unread[line_end - 1] == b'\\' => self.scanned = line_end + 1,
                 _ => return Err(FrameError::StrayControl),
             }
         }

@@ -2,7 +2,7 @@
 
 use crate::{
     Malformed, Params, Q, Uri, Value, Values,
-    number::parse_u32,
+    number::parse_seconds,
     params::{self, MAX_PARAMS},
     text::{self, LWS, URI_STOP},
 };
@@ -62,12 +62,12 @@ impl<'a> NameAddr<'a> {
         }
     }
 
-    /// The expires parameter in seconds, none if absent. A malformed one, also one that does not fit 32 bits, counts as 3600
-    /// (RFC 3261 §20.10).
+    /// The expires parameter in seconds, none if absent. A malformed one counts as 3600, one too large as 2³²−1
+    /// (RFC 3261 §10.2).
     pub fn expires(&self) -> Option<u32> {
         self.params
             .get(b"expires")
-            .map(|value| value.and_then(parse_u32).unwrap_or(3600))
+            .map(|value| value.and_then(parse_seconds).unwrap_or(3600))
     }
 
     /// Place of the whole value in the message.
@@ -282,6 +282,7 @@ mod tests {
         assert!(read("<sip:a@b>;q=7").q().is_err());
         assert_eq!(read("<sip:a@b>;expires=60").expires(), Some(60));
         assert_eq!(read("<sip:a@b>;Expires=soon").expires(), Some(3600));
+        assert_eq!(read("<sip:a@b>;expires=280297596632815").expires(), Some(u32::MAX));
         assert_eq!(read("<sip:a@b>").expires(), None);
     }
 }

@@ -124,6 +124,8 @@ fn logical_line(bytes: &[u8], start: usize) -> Option<Line> {
                     stray,
                 });
             }
+            // The one NUL that may be there, in a quoted pair (§25.1, RFC 4475 §3.1.1.2).
+            [0, ..] if content_end > start && bytes[content_end - 1] == b'\\' => at = content_end + 1,
             _ => {
                 stray.get_or_insert(content_end);
                 at = content_end + 1;

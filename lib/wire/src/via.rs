@@ -29,7 +29,8 @@ impl<'a> Via<'a> {
     /// Reads one Via value that stands alone.
     ///
     /// # Errors
-    /// [`Malformed`] when it is not `SIP/2.0/transport sent-by *(;param)`.
+    /// [`Malformed`] when it is not `protocol/version/transport sent-by *(;param)`. Protocol and version may be any token, as the
+    /// grammar has it: a request of another version is answered too (§21.5.6).
     pub fn parse(text: &'a [u8]) -> Result<Via<'a>, Malformed> {
         Via::of(Value::alone(text))
     }
@@ -119,15 +120,15 @@ fn read(value: Value<'_>) -> Result<Via<'_>, usize> {
     Ok(via)
 }
 
-/// Behind `SIP/2.0/` and white space: where the transport begins.
+/// Behind protocol, version and white space: where the transport begins.
 fn sent_protocol(text: &[u8]) -> Result<usize, usize> {
     if text.starts_with(b"SIP/2.0/") && text.get(8).is_some_and(|byte| text::is(*byte, TOKEN)) {
         return Ok(8);
     }
     let mut at = 0;
-    for part in [&b"SIP"[..], b"2.0"] {
+    for _ in ["protocol", "version"] {
         let end = text::skip(text, at, TOKEN);
-        if !crate::eq_ignore_case(&text[at..end], part) {
+        if end == at {
             return Err(at);
         }
         let slash = text::skip_lws(text, end);
@@ -202,8 +203,8 @@ mod tests {
             "SIP/2.0/UDP",
             "SIP/2.0/UDP ",
             "SIP/2.0 h",
-            "SIP/3.0/UDP h",
-            "HTTP/2.0/UDP h",
+            "//UDP h",
+            "SIP/ /UDP h",
             "SIP/2.0/UDP h:",
             "SIP/2.0/UDP h:0",
             "SIP/2.0/UDP h:65536",

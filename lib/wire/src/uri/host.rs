@@ -53,8 +53,7 @@ impl<'a> Host<'a> {
     pub(crate) fn take(text: &'a [u8], at: usize) -> Option<(Host<'a>, usize)> {
         if text.get(at) == Some(&b'[') {
             let end = at + memchr::memchr(b']', &text[at..])?;
-            let addr = std::str::from_utf8(&text[at + 1..end]).ok()?.parse().ok()?;
-            return Some((Host::V6(addr), end + 1));
+            return Some((Host::V6(parse_ipv6(&text[at + 1..end])?), end + 1));
         }
         let end = text::skip(text, at, HOST);
         let name = &text[at..end];
@@ -94,6 +93,31 @@ fn parse_ipv4(text: &[u8]) -> Option<Ipv4Addr> {
         digits += 1;
     }
     (position == 3 && digits > 0).then_some(Ipv4Addr::from(octets))
+}
+
+/// What stands between the brackets. `:::` before an IPv4 part is read as `::`: a mistake of RFC 3261's own grammar that RFC 5118 §4.10 wants
+/// tolerated.
+fn parse_ipv6(text: &[u8]) -> Option<Ipv6Addr> {
+    let text = std::str::from_utf8(text).ok()?;
+    if let Ok(addr) = text.parse() {
+        return Some(addr);
+    }
+    let (before, after) = text.split_once(":::")?;
+    let after: Ipv4Addr = after.parse().ok()?;
+    let [a, b, c, d] = after.octets();
+    // The groups before the gap, read as an address whose rest is zeros, and the four bytes behind it.
+    let mut buffer = [0; 40];
+    let room = buffer.get_mut(..before.len() + 2)?;
+    room[..before.len()].copy_from_slice(before.as_bytes());
+    room[before.len()..].copy_from_slice(b"::");
+    let prefix: Ipv6Addr = std::str::from_utf8(room).ok()?.parse().ok()?;
+    let mut segments = prefix.segments();
+    if segments[6..] != [0, 0] {
+        return None;
+    }
+    segments[6] = u16::from_be_bytes([a, b]);
+    segments[7] = u16::from_be_bytes([c, d]);
+    Some(segments.into())
 }
 
 #[cfg(test)]
@@ -137,6 +161,22 @@ mod tests {
             "::1",
         ] {
             assert_eq!(Host::parse(text.as_bytes()), None, "{text:?}");
+        }
+    }
+
+    /// RFC 5118 §4.10
+    #[test]
+    fn the_colon_too_many_of_the_old_grammar_is_tolerated() {
+        let expected = Some(Host::V6("2001:db8::192.0.2.1".parse().unwrap()));
+        assert_eq!(Host::parse(b"[2001:db8:::192.0.2.1]"), expected);
+        for text in [
+            "[2001:db8:::1]",
+            "[1:2:3:4:5:6:7:::192.0.2.1]",
+            "[:::]",
+            "[1::2:::192.0.2.1]",
+            "[1:::2:::192.0.2.1]",
+        ] {
+            assert_eq!(Host::parse(text.as_bytes()), None, "{text}");
         }
     }
 

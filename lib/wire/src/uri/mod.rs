@@ -255,7 +255,7 @@ mod tests {
             (Scheme::Sip, None, Host::Name(b"example.com"), None)
         );
         assert_eq!(read("sip:a:@b").password, Some(&b""[..]));
-        assert_eq!(read("sip:+1@b;user=Phone").is_phone(), true);
+        assert!(read("sip:+1@b;user=Phone").is_phone());
         assert_eq!(read("sip:b?x=y").headers, b"x=y");
     }
 
