@@ -27,6 +27,7 @@ use sps_wire::flow::Flow;
 use sps_wire::uri::{Scheme, Uri};
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 /// What routing needs to know of a request. Built anew for each step from the message that the response context keeps.
@@ -89,6 +90,10 @@ impl Surroundings<'_> {
 }
 
 /// What comes out of a step.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly every step gives targets, and a box would be one allocation a call"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Come back with the answer, or without one at the deadline.
@@ -136,10 +141,7 @@ enum At {
 }
 
 /// What a stage gives: the stage after it, or the end.
-enum Found {
-    Next(At),
-    End(Step),
-}
+type Found = ControlFlow<Step, At>;
 
 impl Routing {
     /// Before the first step.
@@ -175,8 +177,8 @@ impl Routing {
                 At::NextHop { known } => next_hop::of_request_uri(&uri, self.trusted, known, around),
             };
             match found {
-                Found::Next(at) => self.at = at,
-                Found::End(step) => return step,
+                Found::Continue(at) => self.at = at,
+                Found::Break(step) => return step,
             }
         }
     }
@@ -190,33 +192,33 @@ impl Routing {
             Some(true) => (true, "listed source"),
             Some(false) => {
                 around.note(Stage::Access, format_args!("{source}: denied by [[access]]"));
-                return Found::End(reply(403, Stage::Access));
+                return Found::Break(reply(403, Stage::Access));
             }
             None if around.conf.open => (true, "open to everyone"),
             None => (false, "unlisted source, may reach registered users only"),
         };
         around.note(Stage::Access, format_args!("{source}: {because}"));
         self.trusted = trusted;
-        Found::Next(At::Flow)
+        Found::Continue(At::Flow)
     }
 
     fn follow_route(&mut self, facts: &Facts<'_>, around: &mut Surroundings<'_>) -> Found {
         let Some(route) = facts.route else {
-            return Found::Next(At::Registry);
+            return Found::Continue(At::Registry);
         };
         let stage = Stage::RouteHeader;
         around.note(stage, format_args!("{}", Printed(route)));
         let Ok(uri) = Uri::parse(route) else {
-            return Found::End(reply(400, stage));
+            return Found::Break(reply(400, stage));
         };
         if !self.trusted {
-            return Found::End(next_hop::refuse(around));
+            return Found::Break(next_hop::refuse(around));
         }
         // Those of ours were taken off: what is left would only lead back here.
         if around.conf.is_ours(&uri) {
-            return Found::End(reply(482, stage));
+            return Found::Break(reply(482, stage));
         }
-        Found::End(match next_hop::by_uri(&uri, around) {
+        Found::Break(match next_hop::by_uri(&uri, around) {
             Some((hop, _)) => Step::Targets(smallvec![Target {
                 uri: UriBytes::from_slice(facts.request_uri),
                 q: MAX_Q,
@@ -241,19 +243,19 @@ fn check_scheme(uri: &Uri<'_>, around: &mut Surroundings<'_>) -> Found {
             Stage::RequestUri,
             format_args!("{}: unsupported scheme", Printed(uri.text)),
         );
-        return Found::End(reply(416, Stage::RequestUri));
+        return Found::Break(reply(416, Stage::RequestUri));
     }
     let whose = if around.conf.is_ours(uri) { "ours" } else { "not ours" };
     around.note(Stage::RequestUri, format_args!("{}: {whose}", Printed(uri.text)));
-    Found::Next(At::Access)
+    Found::Continue(At::Access)
 }
 
 fn follow_flow(facts: &Facts<'_>, around: &mut Surroundings<'_>) -> Found {
     let Some(flow) = facts.flow else {
-        return Found::Next(At::RouteHeader);
+        return Found::Continue(At::RouteHeader);
     };
     around.note(Stage::Flow, format_args!("{}/{}", flow.remote, flow.transport.as_str()));
-    Found::End(Step::Targets(smallvec![Target {
+    Found::Break(Step::Targets(smallvec![Target {
         uri: UriBytes::from_slice(facts.request_uri),
         q: MAX_Q,
         path: Vec::new(),

@@ -106,3 +106,61 @@ fn read_row(row: &Row<'_>) -> Result<StaticRegistration, Error> {
         created_at: row.get(6)?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tempfile::TempDir;
+
+    fn registration(aor: &str, contact: &str) -> StaticRegistration {
+        StaticRegistration {
+            aor: aor.into(),
+            to_uri: aor.to_uppercase(),
+            contact: contact.into(),
+            q: 500,
+            path: vec!["sip:edge;lr".into()],
+            created_at: 1_700_000_000,
+        }
+    }
+
+    #[test]
+    fn registrations_are_kept_replaced_and_removed() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("sps.db");
+        let mut db = Database::open(&path).unwrap();
+        let (a1, a2, b1) = (
+            registration("sip:a", "sip:1"),
+            registration("sip:a", "sip:2"),
+            registration("sip:b", "sip:1"),
+        );
+        for wanted in [&a2, &b1, &a1] {
+            assert!(db.put_static_registration(wanted).unwrap());
+            assert!(!db.put_static_registration(wanted).unwrap(), "it is there");
+        }
+        assert!(
+            db.put_static_registration(&StaticRegistration { q: 1000, ..a1.clone() })
+                .unwrap()
+        );
+        let db_again = Database::open(&path).unwrap();
+        let all = db_again.static_registrations().unwrap();
+        assert_eq!(
+            all,
+            [StaticRegistration { q: 1000, ..a1.clone() }, a2.clone(), b1.clone()]
+        );
+        assert_eq!(db_again.static_registrations_of("sip:b").unwrap(), [b1]);
+        assert_eq!(db.remove_static_registrations("sip:a", Some("sip:1")).unwrap(), 1);
+        assert_eq!(db.static_registrations_of("sip:a").unwrap(), [a2]);
+        assert_eq!(db.remove_static_registrations("sip:a", None).unwrap(), 1);
+        assert_eq!(db.remove_static_registrations("sip:a", None).unwrap(), 0);
+    }
+
+    #[test]
+    fn what_looks_like_sql_is_text() {
+        let folder = TempDir::new().unwrap();
+        let mut db = Database::open(&folder.path().join("sps.db")).unwrap();
+        let evil = "sip:x'; DROP TABLE registration; --";
+        db.put_static_registration(&registration(evil, evil)).unwrap();
+        assert_eq!(db.static_registrations_of(evil).unwrap()[0].contact, evil);
+        assert_eq!(db.remove_static_registrations("' OR 1=1 --", None).unwrap(), 0);
+    }
+}

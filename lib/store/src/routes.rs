@@ -121,6 +121,22 @@ impl RouteStore {
         Ok(())
     }
 
+    /// How many commits have changed the routes: what [`crate::RouteMap::version`] shows once they are in force.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn version(&self) -> Result<u64, Error> {
+        read_version(self.db())
+    }
+
+    /// Whether there is no route.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn is_empty(&self) -> Result<bool, Error> {
+        Ok(self.len()? == 0)
+    }
+
     /// How many routes there are.
     ///
     /// # Errors
@@ -137,6 +153,20 @@ impl RouteStore {
     /// The database's.
     pub fn route(&self, id: u64) -> Result<Option<Route>, Error> {
         find(self.db(), id)
+    }
+
+    /// Whether some route has had this id.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn was_given(&self, id: u64) -> Result<bool, Error> {
+        let last: Option<u64> = self
+            .db()
+            .query_row("SELECT seq FROM sqlite_sequence WHERE name = 'route'", [], |row| {
+                row.get(0)
+            })
+            .optional()?;
+        Ok(last.is_some_and(|last| (1..=last).contains(&id)))
     }
 
     /// Adds a route, or gives the one that is there already a new priority, weight and attributes. In force when the call returns.
@@ -454,3 +484,6 @@ pub(crate) fn read_row(row: &Row<'_>) -> Result<Route, Error> {
         },
     })
 }
+
+#[cfg(test)]
+mod tests;

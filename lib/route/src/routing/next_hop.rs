@@ -15,25 +15,25 @@ pub(super) fn of_request_uri(uri: &Uri<'_>, trusted: bool, known: bool, around: 
     let (next_hops, stage) = if around.conf.is_ours(uri) {
         match by_number(uri, around) {
             Some(next_hops) => (next_hops, Stage::NumberRoute),
-            None => return Found::End(not_found(known, around)),
+            None => return Found::Break(not_found(known, around)),
         }
     } else if !trusted {
-        return Found::End(refuse(around));
+        return Found::Break(refuse(around));
     } else {
         match of_foreign(uri, around) {
             Some(found) => found,
-            None => return Found::End(reply(500, Stage::RequestUri)),
+            None => return Found::Break(reply(500, Stage::RequestUri)),
         }
     };
     if !trusted {
-        return Found::End(refuse(around));
+        return Found::Break(refuse(around));
     }
     if next_hops.is_empty() {
         around.note(stage, format_args!("every next hop is ourselves"));
-        return Found::End(reply(482, stage));
+        return Found::Break(reply(482, stage));
     }
     let uri = UriBytes::from_slice(uri.text);
-    Found::End(Step::Targets(smallvec![Target {
+    Found::Break(Step::Targets(smallvec![Target {
         uri,
         q: MAX_Q,
         path: Vec::new(),

@@ -8,12 +8,15 @@ use crate::{DomainPattern, HopAddress, Pattern, Selector};
 use sps_wire::flow::Transport;
 use std::collections::HashMap;
 
-/// Routes compiled as for the mapped file, but kept in a map; and AORs with `contact;q` or `contact>path`.
+/// Contact, q, Path, flow.
+type Line = (String, u16, Vec<String>, Option<Flow>);
+
+/// Routes compiled as for the mapped file, but kept in a map; and bindings.
 #[derive(Default)]
 struct Lines {
     shape: Shape,
     records: HashMap<Vec<u8>, Vec<u8>>,
-    registered: HashMap<Vec<u8>, Vec<(String, u16, Vec<String>, Option<Flow>)>>,
+    registered: HashMap<Vec<u8>, Vec<Line>>,
 }
 
 impl Lines {

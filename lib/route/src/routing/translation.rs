@@ -16,12 +16,12 @@ const MAX_DEPTH: usize = 4;
 /// The bindings of the Request-URI, if it is ours.
 pub(super) fn by_registry(uri: &Uri<'_>, trusted: bool, around: &mut Surroundings<'_>) -> Found {
     if !around.conf.is_ours(uri) {
-        return Found::Next(At::NextHop { known: false });
+        return Found::Continue(At::NextHop { known: false });
     }
     let mut work = SmallVec::<[(usize, Contact); 2]>::new();
     let known = look_up(uri, 0, MAX_Q, &mut work, around);
     if work.is_empty() {
-        return Found::Next(At::NextHop { known });
+        return Found::Continue(At::NextHop { known });
     }
     let mut targets = TargetSet::new();
     // Contacts that turn out to be AORs of ours add theirs at the end; q puts all in order afterwards.
@@ -29,21 +29,23 @@ pub(super) fn by_registry(uri: &Uri<'_>, trusted: bool, around: &mut Surrounding
     while at < work.len() && targets.len() < around.conf.max_targets {
         let (depth, contact) = work[at].clone();
         at += 1;
-        if let Some(target) = follow(contact, depth, trusted, &mut work, around) {
-            if targets
-                .iter()
-                .all(|other| other.uri != target.uri || other.flow != target.flow)
-            {
-                targets.push(target);
-            }
+        let Some(target) = follow(contact, depth, trusted, &mut work, around) else {
+            continue;
+        };
+        // §16.5: no URI twice.
+        if targets
+            .iter()
+            .all(|other| other.uri != target.uri || other.flow != target.flow)
+        {
+            targets.push(target);
         }
     }
     if targets.is_empty() {
         around.note(Stage::Registry, format_args!("no contact can be reached"));
-        return Found::End(reply(480, Stage::Registry));
+        return Found::Break(reply(480, Stage::Registry));
     }
     targets.sort_by_key(|target| std::cmp::Reverse(target.q));
-    Found::End(Step::Targets(targets))
+    Found::Break(Step::Targets(targets))
 }
 
 /// Adds the live bindings of `uri` to `work`; whether there is a record of it.
