@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::option;
-use crate::port::{Port, wait};
+use sps_tests::load::port::{Port, wait};
 
 /// `sps-bench forward`: never ends by itself.
 pub fn main(arguments: &[String]) -> Result<(), String> {

@@ -5,15 +5,11 @@
 //! one to itself while it is loaded.
 #![forbid(unsafe_code)]
 
-mod calls;
 mod contender;
 mod forward;
 mod meter;
-mod port;
-mod registers;
 mod report;
 mod run;
-mod text;
 
 use std::process::ExitCode;
 

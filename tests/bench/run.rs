@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::calls::{self, Ends, Pace};
 use crate::contender::{Contender, Cpus, IP, Name, cpus, on_contenders_cpu, pin};
-use crate::port::Port;
 use crate::report::{Kind, Measured, Report};
-use crate::{meter, option, option_or, registers};
+use crate::{meter, option, option_or};
+use sps_tests::load::calls::{self, Ends, Pace};
+use sps_tests::load::port::Port;
+use sps_tests::load::registers;
 
 /// `sps-bench run`.
 pub fn main(arguments: &[String]) -> Result<(), String> {
@@ -119,11 +120,10 @@ impl Bench {
         let (caller, callee) = (ends.caller.addr(), ends.callee.addr());
         let folder = self.folder.path();
         let contender = on_contenders_cpu(self.cpus, || Contender::proxy(name, caller, callee, folder))?;
+        let duration = Duration::from_secs_f64(self.settings.seconds);
         let plan = calls::Plan {
-            proxy: contender.addr,
-            target: contender.target.clone(),
             pace,
-            duration: Duration::from_secs_f64(self.settings.seconds),
+            ..calls::Plan::window(contender.addr, &contender.target, WINDOW, duration)
         };
         let cpu_before = meter::cpu_ns(contender.root);
         let outcome = calls::play(&plan, &mut ends);
@@ -206,6 +206,7 @@ pub fn load(arguments: &[String]) -> Result<(), String> {
             let mut ends = Ends {
                 caller: Port::bind(SocketAddr::new(IP, 0)).map_err(|error| error.to_string())?,
                 callee: Port::bind(callee).map_err(|error| error.to_string())?,
+                callee_contact: None,
             };
             println!("callee at {}", ends.callee.addr());
             let pace = match option(arguments, "--rate") {
@@ -213,11 +214,10 @@ pub fn load(arguments: &[String]) -> Result<(), String> {
                 None => Pace::Window(option_or(arguments, "--window", WINDOW)?),
             };
             let number = option(arguments, "--number").unwrap_or("+15550100");
+            let target = format!("{number}@{domain}");
             let plan = calls::Plan {
-                proxy,
-                target: format!("{number}@{domain}"),
                 pace,
-                duration,
+                ..calls::Plan::window(proxy, &target, WINDOW, duration)
             };
             let outcome = calls::play(&plan, &mut ends);
             println!("{}", Measured::of_calls(Name::Sps, Kind::Calls, &outcome, 0));

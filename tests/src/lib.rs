@@ -11,6 +11,8 @@ pub mod baresip;
 pub mod call;
 pub mod instance;
 pub mod kamailio;
+#[path = "../bench/load/mod.rs"]
+pub mod load;
 pub mod message;
 pub mod net;
 pub mod pcap;

@@ -3,6 +3,9 @@
 //!
 //! It stands in front of one end, `behind`. To everybody else that end seems to live at [`Relay::addr`]: what comes to
 //! that address goes on to `behind` from a socket made for the sender, and answers go back the same way.
+//!
+//! The same datagram is not lost more than [`MAX_IN_A_ROW`] times in a row: over any number of calls, mere chance would at
+//! last lose every one of a transaction's retransmissions, and the test would accuse the wrong one.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -24,6 +27,8 @@ struct Shared {
     behind: SocketAddr,
     loss_percent: u64,
     random: Mutex<Random>,
+    /// How often in a row each datagram was lost, by its content.
+    in_a_row: Mutex<HashMap<Vec<u8>, u32>>,
     stop: AtomicBool,
     passed: AtomicUsize,
     lost: AtomicUsize,
@@ -40,6 +45,7 @@ impl Relay {
             behind,
             loss_percent,
             random: Mutex::new(Random::seeded(seed)),
+            in_a_row: Mutex::new(HashMap::new()),
             stop: AtomicBool::new(false),
             passed: AtomicUsize::new(0),
             lost: AtomicUsize::new(0),
@@ -83,8 +89,14 @@ impl Drop for Relay {
 }
 
 impl Shared {
-    fn loses(&self) -> bool {
-        let lost = self.random.lock().expect("no holder panics").percent(self.loss_percent);
+    fn loses(&self, datagram: &[u8]) -> bool {
+        let chance = self.random.lock().expect("no holder panics").percent(self.loss_percent);
+        let mut in_a_row = self.in_a_row.lock().expect("no holder panics");
+        let before = in_a_row.remove(datagram).unwrap_or(0);
+        let lost = chance && (before < MAX_IN_A_ROW || self.loss_percent == 100);
+        if lost {
+            in_a_row.insert(datagram.to_vec(), before + 1);
+        }
         let counter = if lost { &self.lost } else { &self.passed };
         counter.fetch_add(1, Ordering::Relaxed);
         lost
@@ -112,7 +124,7 @@ fn serve(front: &UdpSocket, ip: IpAddr, shared: &Arc<Shared>) {
             backward.push(thread::spawn(move || answer(&back, &front, sender, &shared)));
             leg
         });
-        if !shared.loses() {
+        if !shared.loses(&buffer[..len]) {
             shared
                 .journal
                 .lock()
@@ -130,11 +142,14 @@ fn answer(leg: &UdpSocket, front: &UdpSocket, sender: SocketAddr, shared: &Share
     let mut buffer = vec![0; 65_536];
     while !shared.stop.load(Ordering::Relaxed) {
         let Ok(len) = leg.recv(&mut buffer) else { continue };
-        if !shared.loses() {
+        if !shared.loses(&buffer[..len]) {
             let _ = front.send_to(&buffer[..len], sender);
         }
     }
 }
+
+/// Losses of one datagram in a row.
+pub const MAX_IN_A_ROW: u32 = 3;
 
 /// How often the threads look whether they are to stop.
 const LOOK: Duration = Duration::from_millis(50);

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::port::{Port, wait};
-use crate::text;
+use super::port::{Port, wait};
+use super::text;
 
 /// What to play.
 #[derive(Debug, Clone)]

@@ -8,8 +8,8 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::port::{Port, wait};
-use crate::text;
+use super::port::{Port, wait};
+use super::text;
 
 /// What to play.
 #[derive(Debug, Clone)]
@@ -22,6 +22,24 @@ pub struct Plan {
     pub pace: Pace,
     /// For how long new calls are begun.
     pub duration: Duration,
+    /// First wait before something is sent again; RFC 3261's is [`T1`].
+    pub t1: Duration,
+    /// A call without an end after this has failed.
+    pub give_up: Duration,
+}
+
+impl Plan {
+    /// A closed loop with RFC 3261's timers.
+    pub fn window(proxy: SocketAddr, target: &str, window: usize, duration: Duration) -> Plan {
+        Plan {
+            proxy,
+            target: target.to_owned(),
+            pace: Pace::Window(window),
+            duration,
+            t1: T1,
+            give_up: GIVE_UP,
+        }
+    }
 }
 
 /// How new calls come.
@@ -63,6 +81,8 @@ pub struct Ends {
     pub caller: Port,
     /// The callees' socket.
     pub callee: Port,
+    /// What their Contact says when it is not that socket: somebody in front of it.
+    pub callee_contact: Option<SocketAddr>,
 }
 
 impl Ends {
@@ -71,6 +91,7 @@ impl Ends {
         Ok(Ends {
             caller: Port::bind(SocketAddr::new(ip, 0))?,
             callee: Port::bind(SocketAddr::new(ip, 0))?,
+            callee_contact: None,
         })
     }
 }
@@ -97,6 +118,7 @@ enum Stage {
 
 /// A 200 that waits for its ACK.
 struct Answered {
+    began_at: Instant,
     remote: SocketAddr,
     response: Vec<u8>,
     resend_at: Instant,
@@ -121,7 +143,7 @@ struct Load<'a> {
 pub fn play(plan: &Plan, ends: &mut Ends) -> Outcome {
     let began_at = Instant::now();
     let caller_addr = ends.caller.addr();
-    let callee_uri = format!("sip:callee@{}", ends.callee.addr());
+    let callee_uri = format!("sip:callee@{}", ends.callee_contact.unwrap_or(ends.callee.addr()));
     let run = u64::from(std::process::id()) << 32 | u64::from(began_at.elapsed().subsec_nanos()) ^ unique();
     let mut load = Load {
         plan,
@@ -236,8 +258,8 @@ impl Load<'_> {
             began_at: self.now,
             stage: Stage::Inviting,
             pending: invite,
-            resend_at: self.now + T1,
-            resend_wait: T1,
+            resend_at: self.now + self.plan.t1,
+            resend_wait: self.plan.t1,
         };
         self.calls.insert(number, call);
     }
@@ -339,8 +361,8 @@ impl Load<'_> {
         call.stage = Stage::Leaving {
             ack: std::mem::take(&mut requests[0]),
         };
-        call.resend_wait = T1;
-        call.resend_at = self.now + T1;
+        call.resend_wait = self.plan.t1;
+        call.resend_at = self.now + self.plan.t1;
     }
 
     fn on_callee(&mut self, message: &[u8], remote: SocketAddr) {
@@ -355,10 +377,11 @@ impl Load<'_> {
             self.ends.callee.send(remote, answer.clone());
             let now = self.now;
             let answered = Answered {
+                began_at: now,
                 remote,
                 response: answer,
-                resend_at: now + T1,
-                resend_wait: T1,
+                resend_at: now + self.plan.t1,
+                resend_wait: self.plan.t1,
             };
             if self.answered.insert(number, answered).is_some() {
                 self.outcome.retransmissions += 1;
@@ -375,14 +398,15 @@ impl Load<'_> {
     /// Timers of all calls: what got no answer goes again, what got none for 32 s has failed.
     fn on_time(&mut self) {
         let now = self.now;
+        let give_up = self.plan.give_up;
         let outcome = &mut self.outcome;
         let (proxy, caller, callee) = (self.plan.proxy, &mut self.ends.caller, &mut self.ends.callee);
         self.calls.retain(|number, call| {
-            if now - call.began_at > GIVE_UP {
+            if now - call.began_at > give_up {
                 outcome.failed += 1;
                 outcome
                     .first_failure
-                    .get_or_insert_with(|| format!("call {number}: no end after {GIVE_UP:?}"));
+                    .get_or_insert_with(|| format!("call {number}: no end after {give_up:?}"));
                 return false;
             }
             if now >= call.resend_at && !matches!(call.stage, Stage::Ringing) {
@@ -395,7 +419,7 @@ impl Load<'_> {
         });
         self.answered.retain(|_, answered| {
             if now >= answered.resend_at {
-                if answered.resend_wait > T2 * 4 {
+                if now - answered.began_at > give_up {
                     return false;
                 }
                 callee.send(answered.remote, answered.response.clone());
@@ -413,7 +437,9 @@ fn unique() -> u64 {
     std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
 
-const T1: Duration = Duration::from_millis(500);
+/// RFC 3261's estimate of a round trip.
+pub const T1: Duration = Duration::from_millis(500);
 const T2: Duration = Duration::from_secs(4);
 const LOOK: Duration = Duration::from_millis(50);
-const GIVE_UP: Duration = Duration::from_secs(32);
+/// 64 × T1: when a transaction has failed.
+pub const GIVE_UP: Duration = Duration::from_secs(32);
