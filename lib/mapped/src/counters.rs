@@ -326,7 +326,10 @@ mod tests {
     #[test]
     fn blocks_share_no_cache_line() {
         for names in 1..40 {
-            assert!(block_at(names, 3, 1) % LINE == 0 && block_at(names, 3, 1) >= block_at(names, 3, 0) + names * 8);
+            assert!(
+                block_at(names, 3, 1).is_multiple_of(LINE)
+                    && block_at(names, 3, 1) >= block_at(names, 3, 0) + names * 8
+            );
         }
     }
 
