@@ -53,15 +53,33 @@ pub fn choose_port_on_connect(socket: BorrowedFd<'_>) -> io::Result<()> {
     set(socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT)
 }
 
+/// Asks for socket buffers of `len` bytes in both directions: beyond the system's limits where this process may
+/// (`SO_RCVBUFFORCE`, `CAP_NET_ADMIN`), else up to them.
+pub fn ask_for_buffers(socket: BorrowedFd<'_>, len: usize) {
+    let len = len.try_into().unwrap_or(libc::c_int::MAX / 2);
+    for (force, ask) in [
+        (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF),
+        (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF),
+    ] {
+        if set_to(socket, libc::SOL_SOCKET, force, len).is_err() {
+            // Granted in part is no error: the kernel counts what is dropped.
+            let _ = set_to(socket, libc::SOL_SOCKET, ask, len);
+        }
+    }
+}
+
 fn set(socket: BorrowedFd<'_>, level: i32, name: i32) -> io::Result<()> {
-    let on: libc::c_int = 1;
+    set_to(socket, level, name, 1)
+}
+
+fn set_to(socket: BorrowedFd<'_>, level: i32, name: i32, value: libc::c_int) -> io::Result<()> {
     // SAFETY: the descriptor is open while borrowed, and the option value is an int that outlives the call.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
             level,
             name,
-            (&raw const on).cast(),
+            (&raw const value).cast(),
             size_of::<libc::c_int>() as libc::socklen_t,
         )
     };

@@ -176,16 +176,18 @@ impl<B: AsRef<[u8]>> Sender<B> {
             header.msg_control = control.cast();
             header.msg_controllen = control_len;
         }
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
         // SAFETY: the descriptor is open while borrowed. The first `count` headers were just filled with pointers to arrays
         // owned by `self` and to payloads owned by `self.queue`; none of them changes or moves before the call returns, and
-        // the kernel only reads what they point to.
+        // the kernel only reads what they point to. A `msghdr` is the first field of an `mmsghdr`.
         let result = unsafe {
-            libc::sendmmsg(
-                socket.as_raw_fd(),
-                self.headers.at(0),
-                count as libc::c_uint,
-                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
-            )
+            if count == 1 {
+                // A lone datagram goes cheaper by itself.
+                let len = libc::sendmsg(socket.as_raw_fd(), self.headers.at(0).cast(), flags);
+                if len < 0 { -1 } else { 1 }
+            } else {
+                libc::sendmmsg(socket.as_raw_fd(), self.headers.at(0), count as libc::c_uint, flags)
+            }
         };
         usize::try_from(result)
             .map(|sent| sent.min(count))

@@ -4,13 +4,16 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::AsFd;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use sps_mmsg::options;
 
 /// What the system granted to a UDP listener, for `status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Granted {
-    /// Receive buffer in bytes as the kernel counts (twice what was asked for, at most twice `net.core.rmem_max`).
+    /// Receive buffer in bytes as the kernel counts (twice what was asked for; without `CAP_NET_ADMIN` at most twice
+    /// `net.core.rmem_max`).
     pub receive_buffer_len: usize,
     /// Send buffer in bytes, likewise.
     pub send_buffer_len: usize,
@@ -26,9 +29,7 @@ pub struct Granted {
 /// What `socket` or `bind` said; `AddrInUse` if anybody holds the address.
 pub fn udp(addr: SocketAddr, sockets: usize, buffer_len: usize) -> io::Result<Vec<UdpSocket>> {
     group(addr, sockets, Type::DGRAM, Protocol::UDP, |socket| {
-        // Not granted in full is no error: `status` shows what was, and the kernel counts what is dropped.
-        let _ = socket.set_recv_buffer_size(buffer_len);
-        let _ = socket.set_send_buffer_size(buffer_len);
+        options::ask_for_buffers(socket.as_fd(), buffer_len);
         Ok(())
     })
     .map(|sockets| sockets.into_iter().map(UdpSocket::from).collect())
@@ -108,7 +109,8 @@ mod tests {
             let sockets = udp(addr.parse().unwrap(), 3, 1 << 20).unwrap();
             let first = sockets[0].local_addr().unwrap();
             assert!(sockets.iter().all(|socket| socket.local_addr().unwrap() == first));
-            assert!(granted(&sockets[2]).unwrap().receive_buffer_len > 0);
+            let granted = granted(&sockets[2]).unwrap();
+            assert!(granted.receive_buffer_len >= 1 << 16 && granted.send_buffer_len >= 1 << 16);
             let listeners = tcp(addr.parse().unwrap(), 3, 128).unwrap();
             let first = listeners[0].local_addr().unwrap();
             assert!(listeners.iter().all(|listener| listener.local_addr().unwrap() == first));

@@ -28,7 +28,7 @@ pub struct StreamConf {
     pub connect_timeout: Duration,
     /// Bytes that wait to be written and do not get fewer for so long close the connection.
     pub write_timeout: Duration,
-    /// Messages that may wait for the worker before connections are no longer read.
+    /// Events that may wait for the worker before connections are no longer read and accepted.
     pub event_queue: usize,
     /// Limits of one message.
     pub limits: Limits,
@@ -62,7 +62,7 @@ pub fn first_connection_now() -> u64 {
     (seconds & 0xffff_ffff) << 16
 }
 
-/// The worker whose connection this id (from [`Flow::connection`]) is.
+/// The worker whose connection this id (from [`Flow::connection`](sps_wire::Flow::connection)) is.
 pub fn worker_of(connection: u64) -> u16 {
     (connection >> 48) as u16
 }

@@ -43,7 +43,7 @@ pub enum StreamEvent {
     },
     /// Messages that did not leave, because their connection could not be opened or was lost.
     SendFailed {
-        /// The connection's id as [`Streams::send_to`] gave it.
+        /// The connection's id as [`Streams::send_to`](super::Streams::send_to) gave it.
         connection: u64,
         /// Where they were to go.
         transport: Transport,
@@ -75,7 +75,7 @@ pub enum CloseReason {
     ConnectFailed(io::ErrorKind),
     /// Reading or writing failed.
     Failed(io::ErrorKind),
-    /// [`Streams::close`] or [`Streams::close_all`].
+    /// [`Streams::close`](super::Streams::close) or [`Streams::close_all`](super::Streams::close_all).
     Ours,
 }
 

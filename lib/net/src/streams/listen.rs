@@ -1,5 +1,6 @@
 //! Accepting connections.
 
+use std::future::poll_fn;
 use std::io;
 use std::time::Duration;
 
@@ -9,9 +10,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 
 use super::Streams;
+use super::queue::Place;
 
 /// Accepts until [`Streams::close_all`].
 pub(super) async fn run(streams: Streams, listener: TcpListener) {
+    let mut place = Place::default();
     loop {
         let stop = streams.shared.stop.notified();
         if streams.shared.stopped.get() {
@@ -19,7 +22,10 @@ pub(super) async fn run(streams: Streams, listener: TcpListener) {
         }
         let accepted = tokio::select! {
             () = stop => return,
-            accepted = listener.accept() => accepted,
+            accepted = async {
+                poll_fn(|cx| streams.shared.queue.poll_room(&mut place, cx)).await;
+                listener.accept().await
+            } => accepted,
         };
         match accepted {
             Ok((stream, remote)) => {

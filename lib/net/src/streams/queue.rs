@@ -1,4 +1,4 @@
-//! The way from the connections to their worker: bounded in messages and bytes, closed towards the readers while it is full.
+//! The way from the connections to their worker: bounded in events and bytes. While it is full nobody reads or accepts.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -8,19 +8,18 @@ use super::StreamEvent;
 
 /// Events on their way to the worker.
 ///
-/// Only reading stops while the queue is full. What else happens is always queued: of that there is at most one event for each
-/// opening, closing and loss of a connection.
+/// While the queue is full no connection is read and none accepted. What happens to those that are open is queued all the same:
+/// at most their closing and the loss of what they had to write.
 #[derive(Debug)]
 pub(super) struct Queue {
     state: RefCell<State>,
-    message_limit: usize,
+    events_limit: usize,
     bytes_limit: usize,
 }
 
 #[derive(Debug, Default)]
 struct State {
     events: VecDeque<StreamEvent>,
-    messages: usize,
     bytes: usize,
     /// Full once, and not yet half empty again.
     full: bool,
@@ -52,10 +51,10 @@ impl Place {
 }
 
 impl Queue {
-    pub(super) fn new(message_limit: usize, bytes_limit: usize) -> Queue {
+    pub(super) fn new(events_limit: usize, bytes_limit: usize) -> Queue {
         Queue {
             state: RefCell::default(),
-            message_limit: message_limit.max(1),
+            events_limit: events_limit.max(1),
             bytes_limit: bytes_limit.max(1),
         }
     }
@@ -67,17 +66,16 @@ impl Queue {
             return;
         }
         if let StreamEvent::Message { bytes, .. } = &event {
-            state.messages += 1;
             state.bytes += bytes.len();
-            state.full |= state.messages >= self.message_limit || state.bytes >= self.bytes_limit;
         }
         state.events.push_back(event);
+        state.full |= state.events.len() >= self.events_limit || state.bytes >= self.bytes_limit;
         if let Some(worker) = state.worker.take() {
             worker.wake();
         }
     }
 
-    /// Ready when a connection may read; else it will be woken. Ask before each read.
+    /// Ready when a connection may read (or be accepted); else the asker will be woken. Ask before each read.
     pub(super) fn poll_room(&self, place: &mut Place, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.state.borrow_mut();
         if !state.full {
@@ -105,12 +103,11 @@ impl Queue {
         let state = &mut *state;
         for event in state.events.drain(..count) {
             if let StreamEvent::Message { bytes, .. } = &event {
-                state.messages -= 1;
                 state.bytes -= bytes.len();
             }
             events.push(event);
         }
-        if state.full && state.messages <= self.message_limit / 2 && state.bytes <= self.bytes_limit / 2 {
+        if state.full && state.events.len() <= self.events_limit / 2 && state.bytes <= self.bytes_limit / 2 {
             state.full = false;
             state.round += 1;
             state

@@ -379,6 +379,32 @@ async fn a_worker_that_is_behind_is_not_flooded() {
     .await;
 }
 
+#[tokio::test]
+async fn a_worker_that_is_behind_accepts_nobody() {
+    local(async {
+        let (mut worker, at) = Worker::listening(
+            StreamConf {
+                event_queue: 4,
+                ..conf()
+            },
+            "127.0.0.1:0",
+        );
+        let mut peers = Vec::new();
+        for _ in 0..8 {
+            peers.push(TcpStream::connect(at).await.unwrap());
+        }
+        while worker.streams.counters().open < 4 {
+            tokio::task::yield_now().await;
+        }
+        settle().await;
+        assert_eq!(worker.streams.counters().open, 4);
+        for _ in 0..8 {
+            worker.opened().await;
+        }
+    })
+    .await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_takes_nothing_is_given_up() {
     local(async {
