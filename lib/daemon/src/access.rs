@@ -244,6 +244,18 @@ pub fn escape(value: &[u8], stop: u8, out: &mut Vec<u8>) {
     }
 }
 
+/// A new configuration: every access log of this process goes to `path`, or is off.
+pub(crate) fn configure_all(path: Option<&Path>) -> Result<(), String> {
+    let open: Vec<_> = lock(&OPEN).iter().filter_map(Weak::upgrade).collect();
+    for shared in open {
+        let order = Pending::Path(path.map(Path::to_owned));
+        shared
+            .order(order)
+            .map_err(|error| format!("open the access log: {error}"))?;
+    }
+    Ok(())
+}
+
 /// All access logs of this process, for the master's order to reopen.
 pub(crate) fn reopen_all() -> Result<(), String> {
     let open: Vec<_> = lock(&OPEN).iter().filter_map(Weak::upgrade).collect();
@@ -402,7 +414,7 @@ impl Core {
                 return;
             }
             Pending::Flush => Ok(()),
-            Pending::Reopen => file.as_mut().map_or(Ok(()), LogFile::reopen),
+            Pending::Reopen => file.as_mut().map_or(Ok(()), |file| file.reopen(None)),
             Pending::Path(None) => {
                 shared.on.store(false, Relaxed);
                 *file = None;

@@ -1,6 +1,7 @@
 //! The way out of a daemon: an exit code after sysexits(3), and a text for the operator.
 
 use std::fmt;
+use std::io::Write;
 use std::process::ExitCode;
 
 /// How a daemon ended, after sysexits(3).
@@ -37,6 +38,15 @@ impl Exit {
     /// The number that the parent sees.
     pub fn code(self) -> u8 {
         self as u8
+    }
+
+    /// The meaning of a number, when it is one of ours.
+    pub fn from_code(code: u8) -> Option<Self> {
+        use Exit::*;
+        let all = [
+            Usage, NoInput, NoUser, Network, Software, System, CantCreate, Storage, Later, Protocol, Privilege, Config,
+        ];
+        all.into_iter().find(|exit| exit.code() == code)
     }
 }
 
@@ -91,6 +101,22 @@ impl<T, E: std::error::Error> OrFatal<T> for Result<T, E> {
     }
 }
 
+/// A daemon's whole `main`: parses the command line (64 when it makes no sense), runs, and ends as [`exit`] does.
+pub fn main<A: clap::Parser>(run: impl FnOnce(A) -> Result<(), Fatal>) -> ExitCode {
+    match A::try_parse() {
+        Ok(args) => exit(run(args)),
+        Err(error) => {
+            // A closed stderr or stdout must not turn a usage error into something else.
+            let _ = error.print();
+            if error.use_stderr() {
+                ExitCode::from(Exit::Usage.code())
+            } else {
+                ExitCode::SUCCESS
+            }
+        }
+    }
+}
+
 /// Ends `main`: a fatal error goes to the error log, to the master when there is one, else to stderr. What is logged so far is
 /// written out.
 pub fn exit(result: Result<(), Fatal>) -> ExitCode {
@@ -99,7 +125,10 @@ pub fn exit(result: Result<(), Fatal>) -> ExitCode {
         Err(fatal) => {
             tracing::error!(code = fatal.exit.code(), "{fatal}");
             if !crate::parent::report_fatal(&fatal) {
-                eprintln!("{fatal}");
+                let program = std::env::args().next().unwrap_or_default();
+                let name = program.rsplit('/').next().unwrap_or_default();
+                // A closed stderr must not turn one error into another.
+                let _ = writeln!(std::io::stderr(), "{name}: {fatal}");
             }
             ExitCode::from(fatal.exit.code())
         }

@@ -37,9 +37,9 @@ impl LogFile {
         })
     }
 
-    /// Opens the path anew; on error the old file goes on being written.
-    pub(crate) fn reopen(&mut self) -> io::Result<()> {
-        *self = Self::open(&self.path)?;
+    /// Opens the path, or another one, anew; on error the old file goes on being written.
+    pub(crate) fn reopen(&mut self, path: Option<&Path>) -> io::Result<()> {
+        *self = Self::open(path.unwrap_or(&self.path))?;
         Ok(())
     }
 

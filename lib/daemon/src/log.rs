@@ -8,7 +8,7 @@
 
 use std::fmt::{self, Write as _};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -108,17 +108,31 @@ pub fn start_log_thread() -> Result<(), Fatal> {
 /// # Errors
 /// The path cannot be opened (the old file goes on being written), or the disk did not answer in time.
 pub fn log_reopen() -> io::Result<()> {
+    reopen(None)
+}
+
+/// Takes a new configuration: the path, and the general level. Levels of modules set at run time go.
+///
+/// # Errors
+/// As [`log_reopen`]; the level holds all the same.
+pub fn log_configure(path: &Path, level: Level) -> io::Result<()> {
+    log_level(None, level);
+    reopen(Some(path.to_owned()))
+}
+
+/// At `path`, or where it is.
+fn reopen(path: Option<PathBuf>) -> io::Result<()> {
     let Some(log) = LOG.get() else { return Ok(()) };
     let mut queue = lock(&log.queue);
     if let Some(file) = &mut queue.file {
-        return file.reopen();
+        return file.reopen(path.as_deref());
     }
-    queue.reopen = Some(Reopen::Wanted);
+    queue.reopen = Some(Reopen::Wanted(path));
     log.wake.notify_one();
     let (mut queue, _) = wait_until(&log.done, queue, |queue| matches!(queue.reopen, Some(Reopen::Done(_))));
     match queue.reopen.take() {
         Some(Reopen::Done(result)) => result,
-        Some(Reopen::Wanted) | None => Err(io::ErrorKind::TimedOut.into()),
+        Some(Reopen::Wanted(_)) | None => Err(io::ErrorKind::TimedOut.into()),
     }
 }
 
@@ -176,7 +190,8 @@ struct Queue {
 }
 
 enum Reopen {
-    Wanted,
+    /// At this path, or where it is.
+    Wanted(Option<PathBuf>),
     Done(io::Result<()>),
 }
 
@@ -199,12 +214,15 @@ impl Log {
         let mut lines = Vec::new();
         loop {
             let mut queue = lock(&self.queue);
-            while queue.lines.is_empty() && !matches!(queue.reopen, Some(Reopen::Wanted)) {
+            while queue.lines.is_empty() && !matches!(queue.reopen, Some(Reopen::Wanted(_))) {
                 queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
             }
             std::mem::swap(&mut lines, &mut queue.lines);
             queue.writing = true;
-            let reopen = matches!(queue.reopen, Some(Reopen::Wanted));
+            let reopen = match &mut queue.reopen {
+                Some(Reopen::Wanted(path)) => Some(path.take()),
+                Some(Reopen::Done(_)) | None => None,
+            };
             let lost = std::mem::take(&mut queue.lost);
             drop(queue);
 
@@ -219,10 +237,15 @@ impl Log {
                 }
                 lines.clear();
             }
-            let reopened = reopen.then(|| file.reopen());
-            if matches!(reopened, Some(Ok(()))) {
-                point_stderr_at(&file);
-            }
+            let reopened = reopen.map(|path| {
+                let stderr_follows = is_stderr(&file);
+                let result = file.reopen(path.as_deref());
+                if stderr_follows {
+                    // What the runtime itself writes there (out of memory, stack overflow) stays with the log.
+                    let _ = rustix::stdio::dup2_stderr(file.file());
+                }
+                result
+            });
 
             let mut queue = lock(&self.queue);
             queue.writing = false;
@@ -251,12 +274,14 @@ impl Log {
     }
 }
 
-/// What the runtime itself writes to stderr (out of memory, stack overflow) follows the log, where stderr is a file at all.
-fn point_stderr_at(file: &LogFile) {
-    let is_file = rustix::fs::fstat(rustix::stdio::stderr())
-        .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile);
-    if is_file {
-        let _ = rustix::stdio::dup2_stderr(file.file());
+/// Whether stderr leads to this very file.
+fn is_stderr(file: &LogFile) -> bool {
+    match (
+        rustix::fs::fstat(rustix::stdio::stderr()),
+        rustix::fs::fstat(file.file()),
+    ) {
+        (Ok(stderr), Ok(file)) => (stderr.st_dev, stderr.st_ino) == (file.st_dev, file.st_ino),
+        (Err(_), _) | (_, Err(_)) => false,
     }
 }
 

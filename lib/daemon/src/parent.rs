@@ -67,7 +67,7 @@ pub enum Order {
     },
 }
 
-/// An order, to be answered by [`Delivered::done`] or [`Delivered::refuse`]. Dropped, it is refused.
+/// An order (those about the logs are carried out already), to be answered by [`Delivered::done`] or [`Delivered::refuse`]. Dropped, it is refused.
 #[derive(Debug)]
 pub struct Delivered {
     /// What to do.
@@ -326,6 +326,7 @@ fn all_alive(pulses: &mut Vec<Beat>, now: Instant) -> bool {
 
 /// The order thread: carries out what concerns the logs, delivers the rest.
 fn take_orders(end: &ChildEnd, answers: &Sender<Report>, to_task: &mpsc::Sender<Delivered>) {
+    let mut prepared = None;
     loop {
         let (id, order) = match end.recv() {
             Ok(order) => order,
@@ -354,9 +355,21 @@ fn take_orders(end: &ChildEnd, answers: &Sender<Report>, to_task: &mpsc::Sender<
                 answer(Ok(()));
                 continue;
             }
-            Wire::Prepare(frozen) => Order::Prepare(Arc::new(*frozen)),
-            Wire::Commit { number } => Order::Commit(number),
-            Wire::Abort { number } => Order::Abort(number),
+            Wire::Prepare(frozen) => {
+                let frozen = Arc::new(*frozen);
+                prepared = Some(frozen.clone());
+                Order::Prepare(frozen)
+            }
+            Wire::Commit { number } => {
+                if let Some(frozen) = prepared.take().filter(|frozen| frozen.number == number) {
+                    configure_logs(&frozen);
+                }
+                Order::Commit(number)
+            }
+            Wire::Abort { number } => {
+                prepared = None;
+                Order::Abort(number)
+            }
             Wire::Stop { within_ms } => Order::Stop {
                 within: Duration::from_millis(within_ms),
             },
@@ -367,6 +380,20 @@ fn take_orders(end: &ChildEnd, answers: &Sender<Report>, to_task: &mpsc::Sender<
         };
         // Nobody takes orders any more: dropped, and thereby refused.
         let _ = to_task.blocking_send(delivered);
+    }
+}
+
+/// The logs of this process follow the new configuration. It is in force whatever they say.
+fn configure_logs(frozen: &Frozen) {
+    let error = crate::log::log_configure(&frozen.error_log(), frozen.conf.log.level);
+    for (module, level) in &frozen.levels {
+        crate::log::log_level(Some(module), *level);
+    }
+    if let Err(error) = error {
+        tracing::error!(%error, "the error log stays where it is");
+    }
+    if let Err(error) = crate::access::configure_all(frozen.access_log().as_deref()) {
+        tracing::error!(%error, "the access log stays as it is");
     }
 }
 

@@ -24,7 +24,11 @@ impl Asker {
     /// [`ErrorKind::NotFound`] and [`ErrorKind::ConnectionRefused`] when the daemon does not run, [`ErrorKind::TimedOut`].
     pub fn connect(path: &Path, timeout: Duration) -> io::Result<Self> {
         let connection = Connection::connect(path, Instant::now() + timeout)?;
-        Ok(Self { connection, buffer: buffer(), timeout })
+        Ok(Self {
+            connection,
+            buffer: buffer(),
+            timeout,
+        })
     }
 
     /// Sends `request` and waits for its reply. After an error hang up: a late reply would be taken for the next one.

@@ -71,7 +71,9 @@ impl Flavor for Capped<'_> {
 pub fn decode<'a, T: Deserialize<'a>>(frame: &'a [u8]) -> Result<T, Malformed> {
     match postcard::take_from_bytes(frame) {
         Ok((value, [])) => Ok(value),
-        Ok((_, rest)) => Err(Malformed { offset: frame.len() - rest.len() }),
+        Ok((_, rest)) => Err(Malformed {
+            offset: frame.len() - rest.len(),
+        }),
         Err(_) => Err(Malformed { offset: 0 }),
     }
 }
@@ -87,7 +89,11 @@ pub struct Entries<'a, T> {
 impl<'a, T: Deserialize<'a>> Entries<'a, T> {
     /// Reads nothing yet.
     pub fn new(frame: &'a [u8]) -> Self {
-        Self { frame, offset: 0, of: std::marker::PhantomData }
+        Self {
+            frame,
+            offset: 0,
+            of: std::marker::PhantomData,
+        }
     }
 }
 

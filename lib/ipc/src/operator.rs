@@ -184,11 +184,17 @@ pub fn encode_request(request: &Request) -> Result<Vec<u8>, TooLong> {
 /// # Errors
 /// The answer to give to what is malformed or of another version.
 pub fn decode_request(bytes: &[u8]) -> Result<(u16, Request), Reply> {
-    let malformed = || Reply::Refused { code: 76, reason: "malformed request".into() };
+    let malformed = || Reply::Refused {
+        code: 76,
+        reason: "malformed request".into(),
+    };
     let (version, body) = bytes.split_first_chunk::<2>().ok_or_else(malformed)?;
     let version = u16::from_le_bytes(*version);
     if !(OLDEST_VERSION..=VERSION).contains(&version) {
-        return Err(Reply::Version { oldest: OLDEST_VERSION, newest: VERSION });
+        return Err(Reply::Version {
+            oldest: OLDEST_VERSION,
+            newest: VERSION,
+        });
     }
     let request = frame::decode(body).map_err(|_| malformed())?;
     Ok((version, request))

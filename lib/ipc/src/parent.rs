@@ -258,7 +258,10 @@ impl Door {
         if hello.version != crate::VERSION {
             return Err(ChannelError::Version(hello.version));
         }
-        Ok(ChildChannel { orders: Orders(hello.orders), reports: Reports(hello.reports) })
+        Ok(ChildChannel {
+            orders: Orders(hello.orders),
+            reports: Reports(hello.reports),
+        })
     }
 }
 
@@ -317,8 +320,12 @@ impl ChildEnd {
         let door = IpcSender::<Hello>::connect(name.to_owned())?;
         let (to_child, orders) = ipc_channel::ipc::channel()?;
         let (reports, from_child) = ipc_channel::ipc::channel()?;
-        door.send(Hello { version: crate::VERSION, orders: to_child, reports: from_child })
-            .map_err(|_| ChannelError::Gone)?;
+        door.send(Hello {
+            version: crate::VERSION,
+            orders: to_child,
+            reports: from_child,
+        })
+        .map_err(|_| ChannelError::Gone)?;
         match orders.try_recv_timeout(CONNECT_TIMEOUT) {
             Ok(ToChild::Configure(frozen)) => Ok((Self { orders, reports }, *frozen)),
             Ok(ToChild::Order { .. }) => Err(ChannelError::Protocol),

@@ -79,7 +79,10 @@ pub fn receive_descriptors(socket: impl AsFd, count: usize, deadline: Instant) -
             return Err(ErrorKind::UnexpectedEof.into());
         }
         if message.flags.contains(rustix::net::ReturnFlags::CTRUNC) {
-            return Err(io::Error::new(ErrorKind::InvalidData, "descriptors lost: too many files open"));
+            return Err(io::Error::new(
+                ErrorKind::InvalidData,
+                "descriptors lost: too many files open",
+            ));
         }
         let before = received.len();
         for part in control.drain() {

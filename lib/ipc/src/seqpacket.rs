@@ -107,7 +107,9 @@ impl Connection {
     /// # Errors
     /// [`ErrorKind::TimedOut`], [`ErrorKind::BrokenPipe`], [`ErrorKind::InvalidInput`] for a message empty or too long.
     pub fn send(&self, message: &[u8], deadline: Instant) -> io::Result<()> {
-        retry(self.0.as_fd(), PollFlags::OUT, Some(deadline), || self.try_send(message))
+        retry(self.0.as_fd(), PollFlags::OUT, Some(deadline), || {
+            self.try_send(message)
+        })
     }
 
     /// Sends one message if there is room, else [`ErrorKind::WouldBlock`].
@@ -187,7 +189,9 @@ impl AsyncConnection {
     /// # Errors
     /// As [`Connection::try_send`] but for `WouldBlock`.
     pub async fn send(&self, message: &[u8]) -> io::Result<()> {
-        self.0.async_io(Interest::WRITABLE, || send_now(self.0.as_fd(), message)).await
+        self.0
+            .async_io(Interest::WRITABLE, || send_now(self.0.as_fd(), message))
+            .await
     }
 
     /// Sends one message if there is room, else [`ErrorKind::WouldBlock`]; [`AsyncConnection::writable`] tells when to try again.
@@ -219,7 +223,9 @@ impl AsyncConnection {
     /// # Errors
     /// As [`Connection::try_recv`] but for `WouldBlock`.
     pub async fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.async_io(Interest::READABLE, || receive_now(self.0.as_fd(), buffer)).await
+        self.0
+            .async_io(Interest::READABLE, || receive_now(self.0.as_fd(), buffer))
+            .await
     }
 
     /// Receives one message if there is one, else [`ErrorKind::WouldBlock`].
@@ -227,7 +233,8 @@ impl AsyncConnection {
     /// # Errors
     /// As [`Connection::try_recv`].
     pub fn try_recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.try_io(Interest::READABLE, || receive_now(self.0.as_fd(), buffer))
+        self.0
+            .try_io(Interest::READABLE, || receive_now(self.0.as_fd(), buffer))
     }
 }
 
@@ -235,7 +242,11 @@ fn send_now(socket: BorrowedFd<'_>, message: &[u8]) -> io::Result<()> {
     if message.is_empty() || message.len() > MAX_FRAME_LEN {
         return Err(ErrorKind::InvalidInput.into());
     }
-    send(socket, message, SendFlags::DONTWAIT | SendFlags::NOSIGNAL | SendFlags::EOR)?;
+    send(
+        socket,
+        message,
+        SendFlags::DONTWAIT | SendFlags::NOSIGNAL | SendFlags::EOR,
+    )?;
     Ok(())
 }
 
@@ -247,7 +258,11 @@ fn receive_now(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
         Err(rustix::io::Errno::CONNRESET) => return Ok(0),
         Err(error) => return Err(error.into()),
     };
-    if len > room { Err(ErrorKind::InvalidData.into()) } else { Ok(len) }
+    if len > room {
+        Err(ErrorKind::InvalidData.into())
+    } else {
+        Ok(len)
+    }
 }
 
 /// Performs `step` until it does not want to wait any more.
@@ -285,7 +300,11 @@ pub(crate) fn wait(socket: BorrowedFd<'_>, event: PollFlags, deadline: Option<In
 /// The time until `deadline`; an error when it has passed.
 fn left(deadline: Instant) -> io::Result<std::time::Duration> {
     let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
+    if left.is_zero() {
+        Err(ErrorKind::TimedOut.into())
+    } else {
+        Ok(left)
+    }
 }
 
 fn socket() -> io::Result<OwnedFd> {

@@ -5,6 +5,7 @@
 //! On the pipe each report stands behind its length in four bytes, low byte first.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,27 @@ pub enum Report {
         /// For the operator; may have several lines.
         text: String,
     },
+}
+
+/// What an operator is told once everything is ready: where it serves, and when only this machine can reach it, how to change that.
+pub fn greeting(listening: &[Listening], config: &Path) -> String {
+    let addresses: Vec<_> = listening
+        .iter()
+        .map(|one| format!("{} {}", one.transport.as_str(), one.address))
+        .collect();
+    let mut text = format!("sps serves on {}", addresses.join(", "));
+    if listening
+        .iter()
+        .all(|one| one.address.ip().to_canonical().is_loopback())
+    {
+        text.push_str(
+            "\nphones elsewhere cannot reach it: these are loopback addresses, which only this machine sees\n",
+        );
+        text.push_str("  to change that put this machine's own address into each [[listen]] of ");
+        text.push_str(&config.display().to_string());
+        text.push_str(", say under [[access]] who may use it,\n  and restart: spsctl stop, spsctl start");
+    }
+    text
 }
 
 /// Writes one report.
@@ -63,5 +85,7 @@ pub fn read(from: &mut impl Read) -> io::Result<Option<Report>> {
     }
     let mut body = vec![0; len];
     from.read_exact(&mut body)?;
-    frame::decode(&body).map(Some).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
+    frame::decode(&body)
+        .map(Some)
+        .map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
 }
