@@ -21,7 +21,6 @@ pub struct WorkerConf {
     pub route: Arc<sps_route::Conf>,
     pub streams: StreamConf,
     pub dns: DnsConf,
-    pub access: bool,
 }
 
 impl WorkerConf {
@@ -29,10 +28,19 @@ impl WorkerConf {
     pub fn new(frozen: &Frozen, worker: u16) -> WorkerConf {
         let route = Arc::new(routing(frozen));
         let conf = &frozen.conf;
-        let limits = Limits { message_len: conf.proxy.max_message_len, ..Limits::default() };
+        let limits = Limits {
+            message_len: conf.proxy.max_message_len,
+            ..Limits::default()
+        };
         let ours = route.clone();
-        let keys: Vec<proxy::MacKey> =
-            frozen.mac_keys.iter().map(|key| proxy::MacKey { id: key.id, secret: key.secret }).collect();
+        let keys: Vec<proxy::MacKey> = frozen
+            .mac_keys
+            .iter()
+            .map(|key| proxy::MacKey {
+                id: key.id,
+                secret: key.secret,
+            })
+            .collect();
         let workers = usize::from(frozen.workers.max(1));
         let core = proxy::Conf {
             member: conf.server.member,
@@ -83,7 +91,6 @@ impl WorkerConf {
                 v6: has(false),
                 ..DnsConf::default()
             },
-            access: conf.log.access,
         }
     }
 }
@@ -109,7 +116,11 @@ fn listener(info: &ListenerInfo) -> proxy::Listener {
         Some(advertise) => (advertise.host.clone(), advertise.port.unwrap_or(info.address.port())),
         None => (host_text(spoken_address(info.address)), info.address.port()),
     };
-    proxy::Listener { transport: transport(info.transport), addr: info.address, sent_by: format!("{host}:{port}") }
+    proxy::Listener {
+        transport: transport(info.transport),
+        addr: info.address,
+        sent_by: format!("{host}:{port}"),
+    }
 }
 
 fn host_text(ip: IpAddr) -> String {
@@ -125,7 +136,11 @@ fn spoken_address(bound: SocketAddr) -> IpAddr {
         return bound.ip();
     }
     // Connecting a UDP socket sends nothing; it only asks the routing table. Documentation addresses: nobody has them.
-    let (from, towards) = if bound.is_ipv4() { ("0.0.0.0:0", "192.0.2.1:9") } else { ("[::]:0", "[2001:db8::1]:9") };
+    let (from, towards) = if bound.is_ipv4() {
+        ("0.0.0.0:0", "192.0.2.1:9")
+    } else {
+        ("[::]:0", "[2001:db8::1]:9")
+    };
     let asked = UdpSocket::bind(from).and_then(|socket| {
         socket.connect(towards)?;
         socket.local_addr()
@@ -180,7 +195,9 @@ pub fn routing(frozen: &Frozen) -> sps_route::Conf {
 }
 
 fn interface_addresses(v4: bool) -> BTreeSet<IpAddr> {
-    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return BTreeSet::new() };
+    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else {
+        return BTreeSet::new();
+    };
     interfaces
         .filter_map(|interface| {
             let address = interface.address?;

@@ -14,6 +14,7 @@ use sps_ipc::proxy_ctl::{MAX_CONVERSATIONS, REPLY_TIMEOUT, Reply, Request, Step}
 use sps_ipc::seqpacket::{AsyncConnection, AsyncListener, Listener, buffer};
 use sps_mapped::CountersReader;
 use sps_net::{Resolve, Resolver};
+use sps_route::routing::Scratch;
 use sps_route::{Answer, Ask, Facts, Question, Resolved, Routing, Stage, Surroundings, Target, Trace, WalkStep};
 use sps_wire::flow::Destination;
 
@@ -26,7 +27,8 @@ use crate::tables::Tables;
 /// Its folder cannot be written.
 pub fn listen(frozen: &Frozen) -> Result<Listener, Fatal> {
     let path = sps_conf::Paths::proxy_ctl(&frozen.folder());
-    Listener::bind(&path, 0o600, MAX_CONVERSATIONS as u16).or_fatal(Exit::CantCreate, format!("listen at {}", path.display()))
+    Listener::bind(&path, 0o600, MAX_CONVERSATIONS as u16)
+        .or_fatal(Exit::CantCreate, format!("listen at {}", path.display()))
 }
 
 /// Where the operator's tools are answered.
@@ -51,8 +53,16 @@ impl Desk {
         let door = AsyncListener::new(door).or_fatal(Exit::System, "watch the operator's socket")?;
         let resolver = Resolver::new(&WorkerConf::new(&frozen, 0).dns);
         let tables = Tables::open(&frozen.paths);
-        let shared = Rc::new(Shared { frozen: RefCell::new(frozen), tables, resolver });
-        Ok(Desk { door, shared, local: tokio::task::LocalSet::new() })
+        let shared = Rc::new(Shared {
+            frozen: RefCell::new(frozen),
+            tables,
+            resolver,
+        });
+        Ok(Desk {
+            door,
+            shared,
+            local: tokio::task::LocalSet::new(),
+        })
     }
 
     /// Explains by another configuration from now on.
@@ -99,10 +109,15 @@ async fn converse(shared: &Shared, connection: &AsyncConnection) {
                 return;
             }
         };
-        let Ok(request) = frame::decode::<Request>(&buffer[..len]) else { return };
+        let Ok(request) = frame::decode::<Request>(&buffer[..len]) else {
+            return;
+        };
         let reply = answer(shared, request).await;
         let Ok(bytes) = frame::encode(&reply) else { return };
-        if !matches!(tokio::time::timeout(REPLY_TIMEOUT, connection.send(&bytes)).await, Ok(Ok(()))) {
+        if !matches!(
+            tokio::time::timeout(REPLY_TIMEOUT, connection.send(&bytes)).await,
+            Ok(Ok(()))
+        ) {
             return;
         }
     }
@@ -114,16 +129,28 @@ async fn answer(shared: &Shared, request: Request) -> Reply {
         Request::RoutesChanged { version } if shared.tables.routes_version() >= version => Reply::Done,
         Request::RoutesChanged { version } => Reply::Refused {
             code: sps_daemon::Exit::Storage.code(),
-            reason: format!("routes.map carries version {}, not {version}", shared.tables.routes_version()),
+            reason: format!(
+                "routes.map carries version {}, not {version}",
+                shared.tables.routes_version()
+            ),
         },
         Request::Figures => {
             let path = sps_conf::Paths::counters(&shared.frozen.borrow().folder());
-            let blocks = CountersReader::open(&path).map(|reader| reader.snapshot()).unwrap_or_default();
+            let blocks = CountersReader::open(&path)
+                .map(|reader| reader.snapshot())
+                .unwrap_or_default();
             let named = |(label, (name, value)): (&str, (String, u64))| (format!("{label}/{name}"), value);
-            let figures = blocks.iter().flat_map(|block| block.values.iter().cloned().map(|value| named((&block.label, value))));
+            let figures = blocks
+                .iter()
+                .flat_map(|block| block.values.iter().cloned().map(|value| named((&block.label, value))));
             Reply::Figures(figures.collect())
         }
-        Request::Explain { uri, from, method, source } => {
+        Request::Explain {
+            uri,
+            from,
+            method,
+            source,
+        } => {
             let frozen = shared.frozen.borrow().clone();
             let conf = conf::routing(&frozen);
             let from = from.unwrap_or_else(|| format!("sip:anonymous@{}", conf.domain()));
@@ -153,24 +180,41 @@ impl Trace for Findings {
         let now = Instant::now();
         let took_us = now.duration_since(self.since).as_micros() as u64;
         self.since = now;
-        self.steps.push(Step { stage: stage.as_str().to_owned(), text: finding.to_string(), took_us });
+        self.steps.push(Step {
+            stage: stage.as_str().to_owned(),
+            text: finding.to_string(),
+            took_us,
+        });
     }
 }
 
 async fn explain(shared: &Shared, conf: &sps_route::Conf, facts: &Facts<'_>) -> Reply {
-    let mut findings = Findings { steps: Vec::new(), since: Instant::now() };
+    let mut findings = Findings {
+        steps: Vec::new(),
+        since: Instant::now(),
+    };
     let mut routing = Routing::start();
+    let mut scratch = Scratch::default();
     let mut answer = None;
     let targets = loop {
         let mut random = || u64::from(Instant::now().elapsed().subsec_nanos()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let mut around =
-            Surroundings { conf, tables: &shared.tables, random: &mut random, trace: Some(&mut findings) };
+        let mut around = Surroundings {
+            conf,
+            tables: &shared.tables,
+            random: &mut random,
+            scratch: &mut scratch,
+            trace: Some(&mut findings),
+        };
         match routing.step(Instant::now(), facts, answer.take(), &mut around) {
             sps_route::Step::Targets(targets) => break targets,
             sps_route::Step::Reply(reply) => {
                 let reason = reply.reason.unwrap_or(sps_wire::reason_phrase(reply.status)).to_owned();
                 let answer = Some((reply.status, reason));
-                return Reply::Explained { steps: findings.steps, targets: Vec::new(), answer };
+                return Reply::Explained {
+                    steps: findings.steps,
+                    targets: Vec::new(),
+                    answer,
+                };
             }
             sps_route::Step::Ask(ask) => answer = Some(resolve(shared, ask, &mut findings).await),
         }
@@ -179,12 +223,21 @@ async fn explain(shared: &Shared, conf: &sps_route::Conf, facts: &Facts<'_>) -> 
     for target in targets {
         lines.push(describe(shared, conf, target, &mut findings).await);
     }
-    Reply::Explained { steps: findings.steps, targets: lines, answer: None }
+    Reply::Explained {
+        steps: findings.steps,
+        targets: lines,
+        answer: None,
+    }
 }
 
 /// One target with all destinations it would be tried at.
 async fn describe(shared: &Shared, conf: &sps_route::Conf, mut target: Target, findings: &mut Findings) -> String {
-    let mut line = format!("{} q={}.{:03}", String::from_utf8_lossy(&target.uri), target.q / 1000, target.q % 1000);
+    let mut line = format!(
+        "{} q={}.{:03}",
+        String::from_utf8_lossy(&target.uri),
+        target.q / 1000,
+        target.q % 1000
+    );
     let mut walk = target.take_walk();
     let mut answer = None;
     loop {
@@ -226,5 +279,8 @@ async fn resolve(shared: &Shared, ask: Ask, findings: &mut Findings) -> Answer {
             Resolved::Failed
         }
     };
-    Answer { ticket: ask.ticket, resolved }
+    Answer {
+        ticket: ask.ticket,
+        resolved,
+    }
 }

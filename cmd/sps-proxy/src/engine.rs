@@ -8,6 +8,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use smallvec::SmallVec;
 use sps_net::Streams;
+use sps_route::routing::Scratch;
 use sps_route::{Answer, Facts, Routing, Step, Surroundings, Walk, WalkStep};
 use sps_sip::proxy::{Action, BranchTicket, Clock, Leave, Proxy, Reach, Target, Ticket};
 use sps_wire::Response;
@@ -39,6 +40,7 @@ pub struct Engine {
     streams: Streams,
     /// Routing that waits for an answer.
     routings: HashMap<Ticket, Routing>,
+    scratch: Scratch,
     todo: Vec<Action>,
     doing: Vec<Action>,
     random: u64,
@@ -46,8 +48,13 @@ pub struct Engine {
 
 /// The time now, for everything that happens in one turn of the worker.
 pub fn clock() -> Clock {
-    let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-    Clock { now: Instant::now(), unix_ms }
+    let unix_ms = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64);
+    Clock {
+        now: Instant::now(),
+        unix_ms,
+    }
 }
 
 /// Said when the registrar cannot be asked: the phone tries again soon (design: one helper dead is 500 with Retry-After).
@@ -73,6 +80,7 @@ impl Engine {
             names,
             streams,
             routings: HashMap::new(),
+            scratch: Scratch::default(),
             todo: Vec::new(),
             doing: Vec::new(),
             random: seed | 1,
@@ -146,7 +154,15 @@ impl Engine {
                 }
                 Outcome::Busy => {
                     *busy += 1;
-                    core.on_service_failed(clock, ticket, &Response { extra: RETRY_AFTER, ..Response::new(500) }, todo);
+                    core.on_service_failed(
+                        clock,
+                        ticket,
+                        &Response {
+                            extra: RETRY_AFTER,
+                            ..Response::new(500)
+                        },
+                        todo,
+                    );
                 }
             }
         });
@@ -180,7 +196,9 @@ impl Engine {
 
     /// One step of a request's routing.
     fn route(&mut self, clock: Clock, ticket: Ticket, answer: Option<Answer>) {
-        let Some((message, flow)) = self.core.request(ticket) else { return };
+        let Some((message, flow)) = self.core.request(ticket) else {
+            return;
+        };
         let mut routing = match answer {
             Some(_) => match self.routings.remove(&ticket) {
                 Some(routing) => routing,
@@ -204,6 +222,7 @@ impl Engine {
             conf: &self.route,
             tables: &self.tables,
             random: &mut || next_random(random),
+            scratch: &mut self.scratch,
             trace: None,
         };
         match routing.step(clock.now, &facts, answer, &mut around) {
@@ -213,8 +232,12 @@ impl Engine {
                 self.ask(clock, asker, ask);
             }
             Step::Reply(reply) => {
-                let response = Response { reason: reply.reason, ..Response::new(reply.status) };
-                self.core.on_refused(clock, ticket, reply.stage.as_str(), &response, &mut self.todo);
+                let response = Response {
+                    reason: reply.reason,
+                    ..Response::new(reply.status)
+                };
+                self.core
+                    .on_refused(clock, ticket, reply.stage.as_str(), &response, &mut self.todo);
             }
             Step::Targets(targets) => {
                 let stage = targets.first().map_or("", |target| target.stage.as_str());
@@ -257,7 +280,9 @@ impl Engine {
 
     fn serve(&mut self, clock: Clock, ticket: Ticket) {
         let pushed = match self.core.request_for_service(ticket) {
-            Some((message, flow)) => self.registrar.push(clock.now, ticket.to_u64(), flow, clock.unix_ms, message),
+            Some((message, flow)) => self
+                .registrar
+                .push(clock.now, ticket.to_u64(), flow, clock.unix_ms, message),
             None => return,
         };
         if !pushed {
@@ -267,7 +292,10 @@ impl Engine {
     }
 
     fn registrar_failed(&mut self, clock: Clock, ticket: Ticket) {
-        let response = Response { extra: RETRY_AFTER, ..Response::new(500) };
+        let response = Response {
+            extra: RETRY_AFTER,
+            ..Response::new(500)
+        };
         self.core.on_service_failed(clock, ticket, &response, &mut self.todo);
         self.perform(clock);
     }
@@ -276,7 +304,11 @@ impl Engine {
 fn to_core(mut target: sps_route::Target, received: &[u8]) -> Target<Walk> {
     Target {
         // An unchanged Request-URI need not be written again.
-        uri: if target.uri[..] == *received { Bytes::new() } else { Bytes::copy_from_slice(&target.uri) },
+        uri: if target.uri[..] == *received {
+            Bytes::new()
+        } else {
+            Bytes::copy_from_slice(&target.uri)
+        },
         q: target.q,
         path: target.path.drain(..).map(Bytes::from).collect(),
         walk: target.take_walk(),
@@ -285,7 +317,10 @@ fn to_core(mut target: sps_route::Target, received: &[u8]) -> Target<Walk> {
 
 /// The status in a response's first line; responses of our own registrar are well-formed.
 fn status_of(message: &[u8]) -> u16 {
-    message.get(8..11).and_then(sps_wire::parse_u32).map_or(500, |status| status as u16)
+    message
+        .get(8..11)
+        .and_then(sps_wire::parse_u32)
+        .map_or(500, |status| status as u16)
 }
 
 /// xorshift64*: for weights among routes, where nobody gains by foreseeing it.

@@ -56,7 +56,12 @@ impl Page {
     /// The figures of one worker.
     pub fn worker(&self, worker: u16) -> Figures {
         let block = self.0.block(&label(worker));
-        let counter = |name: &str| block.as_ref().and_then(|block| block.counter(name)).unwrap_or_else(Counter::detached);
+        let counter = |name: &str| {
+            block
+                .as_ref()
+                .and_then(|block| block.counter(name))
+                .unwrap_or_else(Counter::detached)
+        };
         Figures(NAMES.iter().map(|name| counter(name)).collect())
     }
 }
@@ -126,8 +131,19 @@ mod tests {
     #[test]
     fn every_name_has_its_value_and_stands_once() {
         let figures = Figures(NAMES.iter().map(|_| Counter::detached()).collect());
-        let own = Own { questions_open: 77, ..Own::default() };
-        figures.publish(&Counters { requests: 5, ..Counters::default() }, &UdpCounters::default(), &StreamCounters::default(), &own);
+        let own = Own {
+            questions_open: 77,
+            ..Own::default()
+        };
+        figures.publish(
+            &Counters {
+                requests: 5,
+                ..Counters::default()
+            },
+            &UdpCounters::default(),
+            &StreamCounters::default(),
+            &own,
+        );
         assert_eq!(figures.0.first().map(Counter::value), Some(5));
         assert_eq!(figures.0.last().map(Counter::value), Some(77));
         let mut names = NAMES.to_vec();

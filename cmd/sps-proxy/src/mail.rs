@@ -13,7 +13,12 @@ pub enum Mail {
     /// A message that came to another worker and belongs to a transaction of this one.
     Message { flow: Flow, bytes: Bytes },
     /// To be sent on a stream that this worker has; `from` learns by `SendFailed` if that cannot be.
-    Send { flow: Flow, bytes: Bytes, token: u64, from: u16 },
+    Send {
+        flow: Flow,
+        bytes: Bytes,
+        token: u64,
+        from: u16,
+    },
     /// What was asked of another worker did not leave.
     SendFailed { token: u64 },
     /// Work by this configuration from now on, and say so.

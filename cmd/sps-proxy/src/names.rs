@@ -30,7 +30,13 @@ impl Names {
     /// A place to ask, and where answers come out. Must be called inside the worker's runtime.
     pub fn new(resolver: Resolver) -> (Names, mpsc::Receiver<(Asker, Answer)>) {
         let (answers, receiver) = mpsc::channel(MAX_OPEN);
-        (Names { resolver: Rc::new(resolver), answers }, receiver)
+        (
+            Names {
+                resolver: Rc::new(resolver),
+                answers,
+            },
+            receiver,
+        )
     }
 
     /// Asks. Gives the answer at once if too much is open.
@@ -38,7 +44,10 @@ impl Names {
         let ticket = ask.ticket;
         // A place in the queue is held for the answer, so that sending it never waits.
         let Ok(place) = self.answers.clone().try_reserve_owned() else {
-            return Some(Answer { ticket, resolved: Resolved::Failed });
+            return Some(Answer {
+                ticket,
+                resolved: Resolved::Failed,
+            });
         };
         let resolver = self.resolver.clone();
         tokio::task::spawn_local(async move {

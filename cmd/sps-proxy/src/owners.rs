@@ -20,7 +20,10 @@ impl OwnerTable {
     pub fn new(transactions: usize) -> OwnerTable {
         let buckets = (transactions * 2 / PER_BUCKET).max(64).next_power_of_two();
         let words = (0..buckets * PER_BUCKET).map(|_| AtomicU64::new(0)).collect();
-        OwnerTable { words, buckets: buckets as u64 }
+        OwnerTable {
+            words,
+            buckets: buckets as u64,
+        }
     }
 
     fn bucket(&self, fingerprint: u128) -> &[AtomicU64] {
@@ -49,7 +52,9 @@ impl Owners for OwnerTable {
         let word = Self::mark(fingerprint) | u64::from(worker) + 1;
         for place in self.bucket(fingerprint) {
             if place.load(Ordering::Relaxed) == 0
-                && place.compare_exchange(0, word, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+                && place
+                    .compare_exchange(0, word, Ordering::AcqRel, Ordering::Relaxed)
+                    .is_ok()
             {
                 break;
             }
@@ -61,7 +66,10 @@ impl Owners for OwnerTable {
     fn release(&self, fingerprint: u128, worker: u8) {
         let word = Self::mark(fingerprint) | u64::from(worker) + 1;
         for place in self.bucket(fingerprint) {
-            if place.compare_exchange(word, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            if place
+                .compare_exchange(word, 0, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+            {
                 return;
             }
         }
@@ -91,6 +99,9 @@ mod tests {
         for low in 0..100u128 {
             assert_eq!(table.claim(low, 0), Ok(()));
         }
-        assert_eq!((0..100u128).filter(|low| table.owner(*low).is_some()).count(), PER_BUCKET);
+        assert_eq!(
+            (0..100u128).filter(|low| table.owner(*low).is_some()).count(),
+            PER_BUCKET
+        );
     }
 }

@@ -56,11 +56,6 @@ impl RegistrarLink {
         }
     }
 
-    /// From now on requests are made under configuration `number`.
-    pub fn set_conf(&mut self, number: u64) {
-        self.conf = number;
-    }
-
     /// Puts a request into the next batch. `false`: too many are open.
     #[must_use]
     pub fn push(&mut self, now: Instant, id: u64, flow: Flow, received_at_ms: u64, message: &[u8]) -> bool {
@@ -86,7 +81,12 @@ impl RegistrarLink {
             // Sent when there is a connection again.
             return true;
         }
-        let entry = ToService::Request { id, flow, received_at_ms, message };
+        let entry = ToService::Request {
+            id,
+            flow,
+            received_at_ms,
+            message,
+        };
         if self.batch.push(&entry).is_ok() {
             return true;
         }
@@ -113,7 +113,11 @@ impl RegistrarLink {
             self.batch.clear();
             return;
         };
-        let sent = if self.waiting.is_empty() { connection.try_send(self.batch.bytes()) } else { Err(ErrorKind::WouldBlock.into()) };
+        let sent = if self.waiting.is_empty() {
+            connection.try_send(self.batch.bytes())
+        } else {
+            Err(ErrorKind::WouldBlock.into())
+        };
         match sent {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -152,7 +156,10 @@ impl RegistrarLink {
                 self.connection = Some(connection);
                 self.connect_at = None;
                 // An empty frame always takes a hello.
-                let _ = self.batch.push(&ToService::Hello { version: sps_ipc::VERSION, conf: self.conf });
+                let _ = self.batch.push(&ToService::Hello {
+                    version: sps_ipc::VERSION,
+                    conf: self.conf,
+                });
                 true
             }
             Err(_) => {

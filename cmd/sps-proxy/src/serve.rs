@@ -40,7 +40,9 @@ pub fn start_workers(parent: &mut Parent, frozen: &Arc<Frozen>, figures: &Page) 
     let mut listeners = parent.take_listeners();
     let (started, news) = std::sync::mpsc::channel();
     for (number, mail) in (0..frozen.workers).zip(boxes) {
-        let (own, others) = listeners.into_iter().partition(|listener| listener.info.worker == number);
+        let (own, others) = listeners
+            .into_iter()
+            .partition(|listener| listener.info.worker == number);
         listeners = others;
         let start = worker::Start {
             number,
@@ -63,7 +65,8 @@ pub fn start_workers(parent: &mut Parent, frozen: &Arc<Frozen>, figures: &Page) 
             .map_err(|error| Fatal::new(Exit::System, format!("start a worker thread: {error}")))?;
     }
     for _ in 0..frozen.workers {
-        news.recv_timeout(START_TIMEOUT).map_err(|_| Fatal::new(Exit::Software, "a worker did not start in time"))??;
+        news.recv_timeout(START_TIMEOUT)
+            .map_err(|_| Fatal::new(Exit::Software, "a worker did not start in time"))??;
     }
     Ok(Workers { post, access })
 }

@@ -8,7 +8,8 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use sps_daemon::{Exit, Fatal, Listener, OrFatal, Pulse};
-use sps_net::{CloseReason, Resolver, StreamEvent, StreamEvents, Streams, Udp, UdpConf};
+use sps_net::streams::CloseReason;
+use sps_net::{Resolver, StreamEvent, StreamEvents, Streams, Udp, UdpConf};
 use sps_route::Answer;
 use sps_sip::proxy::{Clock, Conf, Leave, Owners, Proxy};
 use sps_wire::flow::{Destination, Flow, Transport};
@@ -104,7 +105,12 @@ pub fn run(start: Start, started: &std::sync::mpsc::Sender<Result<(), Fatal>>) {
 
 impl Worker {
     fn new(start: Start) -> Result<Worker, Fatal> {
-        let Start { number, conf, listeners, .. } = start;
+        let Start {
+            number,
+            conf,
+            listeners,
+            ..
+        } = start;
         let now = Instant::now();
         let mut udp = Vec::new();
         let mut udp_of_listener = Vec::new();
@@ -112,15 +118,18 @@ impl Worker {
         for listener in listeners {
             match conf::transport(listener.info.transport) {
                 Transport::Udp => {
-                    let socket = Udp::new(UdpSocket::from(listener.socket), &UdpConf::default())
-                        .or_fatal(Exit::Network, format!("take over the UDP socket {}", listener.info.address))?;
+                    let socket = Udp::new(UdpSocket::from(listener.socket), &UdpConf::default()).or_fatal(
+                        Exit::Network,
+                        format!("take over the UDP socket {}", listener.info.address),
+                    )?;
                     udp_of_listener.push(Some(udp.len()));
                     udp.push(socket);
                 }
                 Transport::Tcp | Transport::Tls => {
-                    streams
-                        .listen(TcpListener::from(listener.socket))
-                        .or_fatal(Exit::Network, format!("take over the TCP socket {}", listener.info.address))?;
+                    streams.listen(TcpListener::from(listener.socket)).or_fatal(
+                        Exit::Network,
+                        format!("take over the TCP socket {}", listener.info.address),
+                    )?;
                     udp_of_listener.push(None);
                 }
             }
@@ -133,7 +142,15 @@ impl Worker {
         }
         let registrar = RegistrarLink::new(start.registrar_socket, start.conf_number, now);
         let tables = Tables::open(&start.paths);
-        let engine = Engine::new(core, &conf, tables, names, streams.clone(), registrar, seed.rotate_left(17));
+        let engine = Engine::new(
+            core,
+            &conf,
+            tables,
+            names,
+            streams.clone(),
+            registrar,
+            seed.rotate_left(17),
+        );
         Ok(Worker {
             number,
             engine,
@@ -181,7 +198,11 @@ impl Worker {
     }
 
     async fn wait(&mut self, slow_at: Instant) -> Woken {
-        let deadlines = [Some(slow_at), self.engine.core.deadline(), self.engine.registrar.deadline()];
+        let deadlines = [
+            Some(slow_at),
+            self.engine.core.deadline(),
+            self.engine.registrar.deadline(),
+        ];
         let at = deadlines.into_iter().flatten().min().unwrap_or(slow_at);
         tokio::select! {
             biased;
@@ -256,14 +277,25 @@ impl Worker {
     fn take_mail(&mut self, clock: Clock, mail: Mail) {
         let mut next = Some(mail);
         for _ in 0..EVENTS_PER_TURN {
-            let Some(mail) = next.take().or_else(|| self.mail.try_recv().ok()) else { return };
+            let Some(mail) = next.take().or_else(|| self.mail.try_recv().ok()) else {
+                return;
+            };
             match mail {
                 Mail::Message { flow, bytes } => {
                     // What is not this worker's either (its owner has just ended) goes nowhere.
                     let _ = self.engine.on_message(clock, flow, &bytes);
                 }
-                Mail::Send { flow, bytes, token, from } => {
-                    let marked = if token == 0 { 0 } else { u64::from(from + 1) << ASKER_SHIFT | token };
+                Mail::Send {
+                    flow,
+                    bytes,
+                    token,
+                    from,
+                } => {
+                    let marked = if token == 0 {
+                        0
+                    } else {
+                        u64::from(from + 1) << ASKER_SHIFT | token
+                    };
                     if self.streams.send_on(&flow, bytes, marked).is_err() && token != 0 {
                         let _ = self.post.send(from, Mail::SendFailed { token });
                     }
@@ -274,7 +306,10 @@ impl Worker {
                     let _ = done.send(());
                 }
                 Mail::Drain(done) => {
-                    let conf = Conf { draining: true, ..self.engine.core.conf().clone() };
+                    let conf = Conf {
+                        draining: true,
+                        ..self.engine.core.conf().clone()
+                    };
                     self.engine.core.reconfigure(conf);
                     self.draining = Some(done);
                 }
@@ -326,7 +361,13 @@ impl Worker {
                 udp.is_some_and(|udp| self.udp[udp].send(destination.addr, None, bytes, token))
             }
             Leave::Onward { listener, destination } => {
-                let source = self.engine.core.conf().listeners.get(listener).map(|listener| listener.addr.ip());
+                let source = self
+                    .engine
+                    .core
+                    .conf()
+                    .listeners
+                    .get(listener)
+                    .map(|listener| listener.addr.ip());
                 let source = source.filter(|ip| !ip.is_unspecified());
                 self.streams.send_to(&destination, source, bytes, token).is_ok()
             }
@@ -336,8 +377,14 @@ impl Worker {
                     return true;
                 }
                 // §18.2.2: the connection is gone; a new one goes to where the Via says.
-                let Some(addr) = via_address(&bytes, flow) else { return false };
-                let destination = Destination { transport: flow.transport, addr, tls_name: None };
+                let Some(addr) = via_address(&bytes, flow) else {
+                    return false;
+                };
+                let destination = Destination {
+                    transport: flow.transport,
+                    addr,
+                    tls_name: None,
+                };
                 self.streams.send_to(&destination, None, bytes, token).is_ok()
             }
         }
@@ -346,7 +393,18 @@ impl Worker {
     fn send_on_stream(&mut self, flow: Flow, bytes: bytes::Bytes, token: u64) -> bool {
         let owner = sps_net::streams::worker_of(flow.connection);
         if owner != self.number && owner < self.post.workers() {
-            return self.post.send(owner, Mail::Send { flow, bytes, token, from: self.number }).is_ok();
+            return self
+                .post
+                .send(
+                    owner,
+                    Mail::Send {
+                        flow,
+                        bytes,
+                        token,
+                        from: self.number,
+                    },
+                )
+                .is_ok();
         }
         self.streams.send_on(&flow, bytes, token).is_ok()
     }
@@ -362,7 +420,12 @@ impl Worker {
             self.engine.on_second();
         }
         let udp = self.udp.iter().map(Udp::counters).fold(Default::default(), add);
-        self.figures.publish(&self.engine.core.counters(), &udp, &self.streams.counters(), &self.engine.own);
+        self.figures.publish(
+            &self.engine.core.counters(),
+            &udp,
+            &self.streams.counters(),
+            &self.engine.own,
+        );
         if self.draining.is_some()
             && self.engine.core.undecided_requests() == 0
             && let Some(done) = self.draining.take()
@@ -384,7 +447,10 @@ fn asked_by(token: u64) -> Option<(u16, u64)> {
 /// A message to the worker it belongs to, which mostly is this one.
 fn feed(engine: &mut Engine, post: &Post, clock: Clock, flow: Flow, bytes: &[u8]) {
     if let Some(worker) = engine.on_message(clock, flow, bytes) {
-        let mail = Mail::Message { flow, bytes: bytes::Bytes::copy_from_slice(bytes) };
+        let mail = Mail::Message {
+            flow,
+            bytes: bytes::Bytes::copy_from_slice(bytes),
+        };
         if post.send(u16::from(worker), mail).is_err() {
             engine.own.mail_lost += 1;
         }
@@ -395,7 +461,10 @@ fn via_address(response: &[u8], flow: Flow) -> Option<SocketAddr> {
     let mut index = sps_wire::Index::default();
     let message = sps_wire::parse(response, &mut index, &sps_wire::Limits::default()).ok()?;
     let via = message.top_via().ok()?;
-    Some(SocketAddr::new(flow.remote.ip(), via.port.unwrap_or(flow.transport.default_port())))
+    Some(SocketAddr::new(
+        flow.remote.ip(),
+        via.port.unwrap_or(flow.transport.default_port()),
+    ))
 }
 
 fn add(a: sps_net::udp::UdpCounters, b: sps_net::udp::UdpCounters) -> sps_net::udp::UdpCounters {
@@ -423,7 +492,13 @@ async fn any_readable(sockets: &[Udp]) {
         [] => std::future::pending().await,
         // An error here is the runtime going down.
         [one] => drop(one.readable().await),
-        many => first(many.iter().map(|udp| Box::pin(async { drop(udp.readable().await) }) as Pin<Box<_>>)).await,
+        many => {
+            first(
+                many.iter()
+                    .map(|udp| Box::pin(async { drop(udp.readable().await) }) as Pin<Box<_>>),
+            )
+            .await
+        }
     }
 }
 
@@ -432,7 +507,13 @@ async fn any_writable(sockets: &[Udp]) {
     match sockets {
         [] => std::future::pending().await,
         [one] => drop(one.writable().await),
-        many => first(many.iter().map(|udp| Box::pin(async { drop(udp.writable().await) }) as Pin<Box<_>>)).await,
+        many => {
+            first(
+                many.iter()
+                    .map(|udp| Box::pin(async { drop(udp.writable().await) }) as Pin<Box<_>>),
+            )
+            .await
+        }
     }
 }
 

@@ -17,6 +17,8 @@ mod context;
 mod forward;
 mod receive;
 mod response;
+#[cfg(test)]
+mod tests;
 mod token;
 
 use std::collections::HashMap;
