@@ -69,7 +69,7 @@ impl WorkerConf {
         let has = |v4: bool| frozen.listeners.iter().any(|l| l.address.is_ipv4() == v4);
         WorkerConf {
             core,
-            limits: limits.clone(),
+            limits,
             route,
             streams: StreamConf {
                 member: conf.server.member,

@@ -49,7 +49,7 @@ impl Owners for OwnerTable {
         if let Some(owner) = self.owner(fingerprint) {
             return if owner == worker { Ok(()) } else { Err(owner) };
         }
-        let word = Self::mark(fingerprint) | u64::from(worker) + 1;
+        let word = Self::mark(fingerprint) | (u64::from(worker) + 1);
         for place in self.bucket(fingerprint) {
             if place.load(Ordering::Relaxed) == 0
                 && place
@@ -64,7 +64,7 @@ impl Owners for OwnerTable {
     }
 
     fn release(&self, fingerprint: u128, worker: u8) {
-        let word = Self::mark(fingerprint) | u64::from(worker) + 1;
+        let word = Self::mark(fingerprint) | (u64::from(worker) + 1);
         for place in self.bucket(fingerprint) {
             if place
                 .compare_exchange(word, 0, Ordering::AcqRel, Ordering::Relaxed)

@@ -136,7 +136,7 @@ impl Worker {
         }
         let (names, answers) = Names::new(Resolver::new(&conf.dns));
         let seed = random_seed()?;
-        let mut core = Proxy::new(conf.core.clone(), conf.limits.clone(), Access(start.access), seed, now);
+        let mut core = Proxy::new(conf.core.clone(), conf.limits, Access(start.access), seed, now);
         if let Some(owners) = start.owners {
             core.share(owners);
         }
@@ -236,11 +236,10 @@ impl Worker {
             let mut failed = Vec::new();
             udp.errors(|failure| match failure.token {
                 Some(token) => failed.push(token),
-                None if self.unreachable.len() < MAX_UNREACHABLE => {
-                    if !self.unreachable.contains(&failure.remote) {
+                None if self.unreachable.len() < MAX_UNREACHABLE
+                    && !self.unreachable.contains(&failure.remote) => {
                         self.unreachable.push(failure.remote);
                     }
-                }
                 None => {}
             });
             for token in failed {
@@ -416,7 +415,7 @@ impl Worker {
             self.engine.on_unreachable(clock, &addrs);
             self.send_all(clock);
         }
-        if turns % 10 == 0 {
+        if turns.is_multiple_of(10) {
             self.engine.on_second();
         }
         let udp = self.udp.iter().map(Udp::counters).fold(Default::default(), add);

@@ -30,7 +30,7 @@ use bytes::Bytes;
 use slab::Slab;
 use smallvec::SmallVec;
 use sps_wire::flow::{Destination, Flow};
-use sps_wire::{Index, Limits, Message};
+use sps_wire::{Edits, Index, Limits, Message};
 
 pub use conf::{Conf, Fork, Listener, Ours};
 pub use context::Leave;
@@ -205,6 +205,8 @@ pub struct Proxy<W, J> {
     server_steps: Vec<transaction::Action<Bytes>>,
     due: Vec<Wake>,
     out: Vec<u8>,
+    edits: Edits,
+    #[expect(clippy::vec_box, reason = "the boxes move into response contexts and back")]
     indexes: Vec<Box<Index>>,
 }
 
@@ -235,6 +237,7 @@ impl<W, J: Journal> Proxy<W, J> {
             server_steps: Vec::new(),
             due: Vec::new(),
             out: Vec::new(),
+            edits: Edits::default(),
             indexes: Vec::new(),
         }
     }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use sps_wire::flow::{Destination, Flow, Transport};
 use sps_wire::uri::Uri;
-use sps_wire::{Message, Method, Name, Patch, Response};
+use sps_wire::{Edits, Message, Method, Name, Patch, Response};
 
 use super::conf::{Conf, Fork};
 use super::context::{Active, Branch, Cancel, Client, ClientMachine, Leave, Server};
@@ -151,15 +151,14 @@ impl<W, J: Journal> Proxy<W, J> {
             return;
         };
         self.out.clear();
-        write_request(
-            &self.conf,
+        let copy = BranchCopy {
+            conf: &self.conf,
             clock,
             active,
-            &branch.target,
-            &leave,
-            branch_token,
-            &mut self.out,
-        );
+            target: &branch.target,
+            leave: &leave,
+        };
+        copy.write(branch_token, &mut self.edits, &mut self.out);
         let bytes = Bytes::copy_from_slice(&self.out);
         if let Leave::Onward { destination, .. } = &leave {
             active.next = Some(destination.clone());
@@ -251,104 +250,156 @@ pub(super) fn remaining_routes<W>(active: &Active<W>) -> impl Iterator<Item = &[
         .filter_map(|(_, route)| Some(route.ok()?.uri))
 }
 
-/// Writes the copy of a request that one branch sends (§16.6). Everything a proxy need not change leaves as it came.
-fn write_request<W>(
-    conf: &Conf,
+/// The copy of a request that one branch sends (§16.6). Everything a proxy need not change leaves as it came.
+struct BranchCopy<'a, W> {
+    conf: &'a Conf,
     clock: Clock,
-    active: &Active<W>,
-    target: &Target<W>,
-    leave: &Leave,
-    branch: BranchToken,
-    out: &mut Vec<u8>,
-) {
-    let message = active.message();
-    let (transport, listener) = leaving_listener(conf, leave);
-    let sent_by = conf
-        .listeners
-        .get(listener)
-        .map_or("localhost", |listener| &listener.sent_by);
-    let mut patch = Patch::new(message.bytes());
+    active: &'a Active<W>,
+    target: &'a Target<W>,
+    leave: &'a Leave,
+}
 
-    // Step 2: the Request-URI, unless it stays as it came.
-    let mut uri: &[u8] = match &active.route.repaired_uri {
-        Some(uri) => uri,
-        None => message.request_uri().unwrap_or_default(),
-    };
-    if !target.uri.is_empty() {
-        uri = &target.uri;
-    }
+impl<W> BranchCopy<'_, W> {
+    fn write(&self, branch: BranchToken, edits: &mut Edits, out: &mut Vec<u8>) {
+        let BranchCopy {
+            conf,
+            active,
+            target,
+            leave,
+            ..
+        } = *self;
+        let message = active.message();
+        let (transport, listener) = leaving_listener(conf, leave);
+        let sent_by = conf
+            .listeners
+            .get(listener)
+            .map_or("localhost", |listener| &listener.sent_by);
+        let mut patch = Patch::reuse(message.bytes(), std::mem::take(edits));
 
-    // Steps 6 and 7: routes of the target on top of those that are left. A first one without `lr` is a strict router: it
-    // gets its own URI as Request-URI, and the real one goes last.
-    let mut first_route = target.path.first().map(|route| bracketless(route));
-    if first_route.is_none() {
-        first_route = remaining_routes(active).next();
-    }
-    let strict = first_route.is_some_and(|route| Uri::parse(route).is_ok_and(|uri| uri.is_sip() && !uri.is_loose()));
-    let rewrite_routes = strict || active.route.repaired_uri.is_some();
-    let start = message.start_range().end;
-
-    // Step 8: our Via.
-    patch.insert_with(start, |out| {
-        out.extend_from_slice(b"Via: SIP/2.0/");
-        out.extend_from_slice(transport.via_str().as_bytes());
-        out.push(b' ');
-        out.extend_from_slice(sent_by.as_bytes());
-        out.extend_from_slice(b";branch=");
-        branch.write(out);
-        out.extend_from_slice(b"\r\n");
-    });
-
-    // Step 4.
-    if conf.record_route && forms_dialog(message) {
-        write_record_route(conf, clock, active, target, leave, listener, message, &mut patch);
-    }
-
-    if rewrite_routes {
-        patch.remove_all(message, Name::Route);
-        let mut routes: SmallVec<[&[u8]; 8]> = target.path.iter().map(|route| bracketless(route)).collect();
-        routes.extend(remaining_routes(active));
-        if strict {
-            routes.push(uri);
-            uri = routes.remove(0);
+        // Step 2: the Request-URI, unless it stays as it came.
+        let mut uri: &[u8] = match &active.route.repaired_uri {
+            Some(uri) => uri,
+            None => message.request_uri().unwrap_or_default(),
+        };
+        if !target.uri.is_empty() {
+            uri = &target.uri;
         }
-        for route in routes {
-            insert_route(&mut patch, start, route);
-        }
-    } else {
-        for route in &target.path {
-            insert_route(&mut patch, start, bracketless(route));
-        }
-        if active.route.own_routes > 0 {
-            patch.remove_first(message, Name::Route, active.route.own_routes);
-        }
-    }
-    if Some(uri) != message.request_uri() {
-        patch.replace(message.request_uri_range(), uri);
-    }
 
-    // Step 3.
-    match (message.max_forwards(), message.first(Name::MaxForwards)) {
-        (Ok(Some(hops)), Some(header)) => {
-            patch.replace_with(header.value_range(), |out| {
-                sps_wire::write::write_u32(u32::from(hops.saturating_sub(1)), out)
-            });
+        // Steps 6 and 7: routes of the target on top of those that are left. A first one without `lr` is a strict router: it
+        // gets its own URI as Request-URI, and the real one goes last.
+        let mut first_route = target.path.first().map(|route| bracketless(route));
+        if first_route.is_none() {
+            first_route = remaining_routes(active).next();
         }
-        _ => patch.insert(start, b"Max-Forwards: 70\r\n"),
-    }
+        let strict =
+            first_route.is_some_and(|route| Uri::parse(route).is_ok_and(|uri| uri.is_sip() && !uri.is_loose()));
+        let rewrite_routes = strict || active.route.repaired_uri.is_some();
+        let start = message.start_range().end;
 
-    // §18.2.1: what the transport saw of the previous hop. Step 10: a stream needs Content-Length.
-    if let Ok(via) = message.top_via() {
-        receive::stamp(message, active.flow).patch(&via, &mut patch);
-    }
-    if transport.is_reliable() && !message.has(Name::ContentLength) {
+        // Step 8: our Via.
         patch.insert_with(start, |out| {
-            out.extend_from_slice(b"Content-Length: ");
-            sps_wire::write::write_u32(message.body().len() as u32, out);
+            out.extend_from_slice(b"Via: SIP/2.0/");
+            out.extend_from_slice(transport.via_str().as_bytes());
+            out.push(b' ');
+            out.extend_from_slice(sent_by.as_bytes());
+            out.extend_from_slice(b";branch=");
+            branch.write(out);
             out.extend_from_slice(b"\r\n");
         });
+
+        // Step 4.
+        if conf.record_route && forms_dialog(message) {
+            self.write_record_route(listener, message, &mut patch);
+        }
+
+        if rewrite_routes {
+            patch.remove_all(message, Name::Route);
+            let mut routes: SmallVec<[&[u8]; 8]> = target.path.iter().map(|route| bracketless(route)).collect();
+            routes.extend(remaining_routes(active));
+            if strict {
+                routes.push(uri);
+                uri = routes.remove(0);
+            }
+            for route in routes {
+                insert_route(&mut patch, start, route);
+            }
+        } else {
+            for route in &target.path {
+                insert_route(&mut patch, start, bracketless(route));
+            }
+            if active.route.own_routes > 0 {
+                patch.remove_first(message, Name::Route, active.route.own_routes);
+            }
+        }
+        if Some(uri) != message.request_uri() {
+            patch.replace(message.request_uri_range(), uri);
+        }
+
+        // Step 3.
+        match (message.max_forwards(), message.first(Name::MaxForwards)) {
+            (Ok(Some(hops)), Some(header)) => {
+                patch.replace_with(header.value_range(), |out| {
+                    sps_wire::write::write_u32(u32::from(hops.saturating_sub(1)), out)
+                });
+            }
+            _ => patch.insert(start, b"Max-Forwards: 70\r\n"),
+        }
+
+        // §18.2.1: what the transport saw of the previous hop. Step 10: a stream needs Content-Length.
+        if let Ok(via) = message.top_via() {
+            receive::stamp(message, active.flow).patch(&via, &mut patch);
+        }
+        if transport.is_reliable() && !message.has(Name::ContentLength) {
+            patch.insert_with(start, |out| {
+                out.extend_from_slice(b"Content-Length: ");
+                sps_wire::write::write_u32(message.body().len() as u32, out);
+                out.extend_from_slice(b"\r\n");
+            });
+        }
+        patch.write(out);
+        *edits = patch.into_edits();
     }
-    patch.write(out);
+
+    /// §16.6 step 4: one Record-Route; two where the request leaves by another listener than it came by, so that each side
+    /// finds the one it can reach on its side (RFC 5658 §3).
+    fn write_record_route(&self, leaving: usize, message: Message<'_>, patch: &mut Patch<'_>) {
+        let BranchCopy {
+            conf,
+            clock,
+            active,
+            target,
+            leave,
+        } = *self;
+        let came_by = conf
+            .listener_at(active.flow.transport, &active.flow.local)
+            .unwrap_or(leaving);
+        let tag = message.from().ok().and_then(|from| from.tag()).unwrap_or_default();
+        let token = RouteToken {
+            made_s: (clock.unix_ms / 1000) as u32,
+            up: needs_flow(active.flow, message).then_some(active.flow),
+            down: match leave {
+                Leave::Flow(flow) if !leads_to(&target.uri, flow) => Some(*flow),
+                Leave::Flow(_) | Leave::Reply(_) | Leave::Onward { .. } => None,
+            },
+        };
+        let start = message.start_range().end;
+        for listener in std::iter::once(leaving).chain((came_by != leaving).then_some(came_by)) {
+            let Some(listener) = conf.listeners.get(listener) else {
+                continue;
+            };
+            patch.insert_with(start, |out| {
+                out.extend_from_slice(b"Record-Route: <sip:");
+                conf.keys.write_route_token(&token, message.call_id(), tag, out);
+                out.push(b'@');
+                out.extend_from_slice(listener.sent_by.as_bytes());
+                if listener.transport != Transport::Udp {
+                    out.extend_from_slice(b";transport=");
+                    out.extend_from_slice(listener.transport.as_str().as_bytes());
+                }
+                out.extend_from_slice(b";lr>\r\n");
+            });
+        }
+    }
 }
 
 fn insert_route(patch: &mut Patch<'_>, at: usize, route: &[u8]) {
@@ -372,49 +423,6 @@ fn forms_dialog(message: Message<'_>) -> bool {
         Some(Ack | Bye | Cancel | Register | Options | Info | Update | Prack | Message | Publish) | None => false,
     };
     begins && message.to().is_ok_and(|to| to.tag().is_none())
-}
-
-/// §16.6 step 4: one Record-Route; two where the request leaves by another listener than it came by, so that each side
-/// finds the one it can reach on its side (RFC 5658 §3).
-fn write_record_route<W>(
-    conf: &Conf,
-    clock: Clock,
-    active: &Active<W>,
-    target: &Target<W>,
-    leave: &Leave,
-    leaving: usize,
-    message: Message<'_>,
-    patch: &mut Patch<'_>,
-) {
-    let came_by = conf
-        .listener_at(active.flow.transport, &active.flow.local)
-        .unwrap_or(leaving);
-    let tag = message.from().ok().and_then(|from| from.tag()).unwrap_or_default();
-    let token = RouteToken {
-        made_s: (clock.unix_ms / 1000) as u32,
-        up: needs_flow(active.flow, message).then_some(active.flow),
-        down: match leave {
-            Leave::Flow(flow) if !leads_to(&target.uri, flow) => Some(*flow),
-            Leave::Flow(_) | Leave::Reply(_) | Leave::Onward { .. } => None,
-        },
-    };
-    let start = message.start_range().end;
-    for listener in std::iter::once(leaving).chain((came_by != leaving).then_some(came_by)) {
-        let Some(listener) = conf.listeners.get(listener) else {
-            continue;
-        };
-        patch.insert_with(start, |out| {
-            out.extend_from_slice(b"Record-Route: <sip:");
-            conf.keys.write_route_token(&token, message.call_id(), tag, out);
-            out.push(b'@');
-            out.extend_from_slice(listener.sent_by.as_bytes());
-            if listener.transport != Transport::Udp {
-                out.extend_from_slice(b";transport=");
-                out.extend_from_slice(listener.transport.as_str().as_bytes());
-            }
-            out.extend_from_slice(b";lr>\r\n");
-        });
-    }
 }
 
 /// Whether later requests towards the caller must take the flow this one came by: it came over a stream, or its sender

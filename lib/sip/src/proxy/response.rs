@@ -453,10 +453,11 @@ impl<W, J: Journal> Proxy<W, J> {
 
     /// §16.7 steps 3 and 9: the response without our Via.
     fn upstream_copy(&mut self, message: Message<'_>) -> Bytes {
-        let mut patch = Patch::new(message.bytes());
+        let mut patch = Patch::reuse(message.bytes(), std::mem::take(&mut self.edits));
         patch.remove_first(message, Name::Via, 1);
         self.out.clear();
         patch.write(&mut self.out);
+        self.edits = patch.into_edits();
         Bytes::copy_from_slice(&self.out)
     }
 }
