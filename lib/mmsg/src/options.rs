@@ -25,7 +25,7 @@ pub fn tell_local_address(socket: BorrowedFd<'_>, family: Family) -> io::Result<
 }
 
 /// ICMP errors are queued with the destination they belong to (`IP_RECVERR`, `IPV6_RECVERR`), for
-/// [`read_errors`](crate::errors::read).
+/// [`errors::read`](crate::errors::read), and announce themselves as priority data (`SO_SELECT_ERR_QUEUE`).
 ///
 /// # Errors
 /// What `setsockopt` said.
@@ -33,7 +33,8 @@ pub fn queue_errors(socket: BorrowedFd<'_>, family: Family) -> io::Result<()> {
     match family {
         Family::V4 => set(socket, libc::IPPROTO_IP, libc::IP_RECVERR),
         Family::V6 => set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR),
-    }
+    }?;
+    set(socket, libc::SOL_SOCKET, libc::SO_SELECT_ERR_QUEUE)
 }
 
 /// Datagrams received tell how many the kernel dropped before them for want of room (`SO_RXQ_OVFL`).

@@ -10,9 +10,11 @@
 //! udp.flush(|failure| …)?;                                        // once at the end of each turn
 //! ```
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use sps_mmsg::options::{self, Family};
@@ -116,7 +118,7 @@ impl Udp {
         options::count_drops(socket.as_fd())?;
         let write_side = socket.as_fd().try_clone_to_owned()?;
         Ok(Udp {
-            socket: watch(socket, Interest::READABLE | Interest::ERROR)?,
+            socket: watch(socket, Interest::READABLE | Interest::PRIORITY | Interest::ERROR)?,
             write_side,
             local,
             receiver: Receiver::new(sps_mmsg::BATCH, sps_mmsg::SLOT_LEN),
@@ -134,15 +136,21 @@ impl Udp {
     }
 
     /// Waits until there is something to [`receive`](Self::receive) or to read from [`errors`](Self::errors).
-    /// May be dropped and asked again at any time.
+    /// May be dropped and asked again at any time. One task may wait, the last that asked.
     ///
     /// # Errors
     /// Only if the runtime is shutting down.
     pub async fn readable(&self) -> io::Result<()> {
-        if self.met.is_empty() {
-            let _ready = self.socket.ready(Interest::READABLE | Interest::ERROR).await?;
+        poll_fn(|cx| self.poll_readable(cx)).await
+    }
+
+    /// As [`readable`](Self::readable), for a task that waits for many things.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.met.is_empty() {
+            return Poll::Ready(Ok(()));
         }
-        Ok(())
+        // News from ICMP comes as priority data, which counts as readable.
+        self.socket.poll_read_ready(cx).map_ok(drop)
     }
 
     /// Takes what has arrived, in batches, until the socket is empty or the turn's bound is reached; in the latter case
@@ -301,6 +309,25 @@ impl From<IcmpError> for UdpFailure {
     }
 }
 
+/// Waits until one of several sockets is [readable](Udp::readable).
+pub async fn any_readable(sockets: &[Udp]) {
+    poll_fn(|cx| {
+        // Every socket is asked, so that each will wake us.
+        let ready = sockets.iter().filter(|udp| udp.poll_readable(cx).is_ready()).count();
+        if ready > 0 { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
+/// Waits until a blocked one of several sockets is [writable](Udp::writable); for ever if none is blocked.
+pub async fn any_writable(sockets: &[Udp]) {
+    // Those after the first blocked one get their turn when it has had its.
+    match sockets.iter().find(|udp| udp.blocked) {
+        Some(udp) => drop(udp.writable().await),
+        None => std::future::pending().await,
+    }
+}
+
 /// Registers with the reactor for `interest` alone. A tokio `UdpSocket` would also watch for room to write and be woken after
 /// every datagram it sent.
 // The replacement of this constructor is unsafe: it trusts the caller that `T` keeps its descriptor. `UdpSocket` and
@@ -405,6 +432,23 @@ mod tests {
                 assert!(timeout(Duration::ZERO, ours.readable()).await.is_err(), "told once");
             }
             assert_eq!(ours.counters().icmp_errors, 3);
+        }
+    }
+
+    #[tokio::test]
+    async fn one_of_many_sockets_wakes() {
+        let mut sockets = [open(ANY), open("[::1]:0"), open(ANY)];
+        assert!(timeout(Duration::ZERO, any_readable(&sockets)).await.is_err());
+        assert!(timeout(Duration::ZERO, any_writable(&sockets)).await.is_err());
+        for round in 0..6 {
+            let which = round % sockets.len();
+            let to = sockets[which].local_addr();
+            assert!(sockets[which].send(to, None, Bytes::from_static(b"x"), 0));
+            sockets[which].flush(no_failure);
+            timeout(LONG, any_readable(&sockets)).await.unwrap();
+            let taken: Vec<_> = sockets.iter_mut().map(|udp| udp.receive(|_| {}).unwrap()).collect();
+            assert_eq!(taken.iter().sum::<usize>(), 1);
+            assert_eq!(taken[which], 1);
         }
     }
 
