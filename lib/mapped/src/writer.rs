@@ -5,7 +5,7 @@ use crate::keeper::Keeper;
 use crate::layout::{BadHead, MOVED_AT, Shape, Slot};
 use crate::recover::{self, Unusable};
 use crate::replacement::Replacement;
-use crate::volume::{Refusal, Volume, check_size, sync_folder};
+use crate::volume::{Place, Refusal, Volume, check_size, sync_folder};
 use crate::{Cursor, META_SLOTS, OnDamage, OpenError, PutError, TableConf};
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -136,6 +136,14 @@ impl Writer {
     /// The value of `key`.
     pub fn get(&self, key: &[u8]) -> Option<&[u8]> {
         self.volume.get(self.volume.hash.of(key), key)
+    }
+
+    /// Key and value of `key`, both in place.
+    pub fn get_pair(&self, key: &[u8]) -> Option<(&[u8], &[u8])> {
+        match self.volume.find(self.volume.hash.of(key), key) {
+            Place::Found { slot, .. } => self.volume.record_at(slot).map(|(_, key, value)| (key, value)),
+            _ => None,
+        }
     }
 
     /// The record whose key has this [`Writer::hash`]. Of several such keys, `pick` says which is meant.

@@ -1,7 +1,9 @@
 //! The registrar's end.
 
-use crate::{AorRecord, Changes, Kind, RecordView, Version};
-use sps_mapped::{Cursor, OpenError, OpenReport, PutError, TableStats, Verify};
+use crate::changes::Feed;
+use crate::expiry::ExpiryQueue;
+use crate::{AorRecord, Changes, Expiry, Kind, RecordView, Version, codec};
+use sps_mapped::{Cursor, OpenError, OpenReport, PutError, TableConf, TableStats, Verify, Writer};
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -51,7 +53,24 @@ pub struct Expired {
 
 /// The one writer of the registry. All times are seconds since 1970, wall clock.
 #[derive(Debug)]
-pub struct RegistryWriter {}
+pub struct RegistryWriter {
+    table: Writer,
+    member: u16,
+    /// Of the last version given out.
+    counter: u64,
+    queue: ExpiryQueue,
+    /// How far the records found at opening have been put into the queue; `None` when all are.
+    queued_to: Option<Cursor>,
+    feed: Feed,
+    scratch: Vec<u8>,
+}
+
+/// The owner's word of the table that keeps [`Version::counter`].
+const COUNTER_WORD: usize = 0;
+/// Records that one call of [`RegistryWriter::expire_due`] queues after opening: some milliseconds' work.
+const QUEUED_AT_ONCE: usize = 16_384;
+/// A record that could not be rewritten without its ended bindings, because the disk is full, is tried again after so many seconds.
+const TRY_AGAIN_AFTER: u64 = 60;
 
 impl RegistryWriter {
     /// Opens or makes the registry and takes its lock. Ready at once: what ends when is gathered by the calls of
@@ -59,69 +78,136 @@ impl RegistryWriter {
     ///
     /// # Errors
     /// As [`sps_mapped::Writer::open`].
-    pub fn open(_path: &Path, _conf: &RegistryConf) -> Result<(Self, OpenReport), OpenError> {
-        unimplemented!()
+    pub fn open(path: &Path, conf: &RegistryConf) -> Result<(Self, OpenReport), OpenError> {
+        let plain = if conf.sync_interval.is_some() {
+            TableConf::default()
+        } else {
+            TableConf::short_lived()
+        };
+        let table_conf = TableConf {
+            initial_records: conf.initial_records,
+            sync_interval: conf.sync_interval,
+            verify: conf.verify,
+            max_file_len: conf.max_file_len,
+            ..plain
+        };
+        let (table, report) = Writer::open(path, &table_conf)?;
+        let writer = RegistryWriter {
+            member: conf.member,
+            counter: table.meta(COUNTER_WORD),
+            queue: ExpiryQueue::default(),
+            queued_to: (!table.is_empty()).then_some(Cursor::START),
+            feed: Feed::new(conf.kept_changes),
+            scratch: Vec::new(),
+            table,
+        };
+        Ok((writer, report))
     }
 
     /// The record of `aor`, in place.
-    pub fn get(&self, _aor: &[u8]) -> Option<RecordView<'_>> {
-        unimplemented!()
+    pub fn get(&self, aor: &[u8]) -> Option<RecordView<'_>> {
+        let (aor, value) = self.table.get_pair(aor)?;
+        RecordView::parse(aor, value)
     }
 
     /// The record of `aor` as an owned value, to be changed and given to [`RegistryWriter::put`].
-    pub fn record(&self, _aor: &[u8]) -> Option<AorRecord> {
-        unimplemented!()
+    pub fn record(&self, aor: &[u8]) -> Option<AorRecord> {
+        self.get(aor).map(|view| view.to_record())
     }
 
     /// Stores a record with all its bindings, or removes it if it has none. Sets its version, which is also returned.
     ///
     /// # Errors
     /// [`PutError::Full`], [`PutError::Size`]: nothing has changed then.
-    pub fn put(&mut self, _record: &mut AorRecord, _now: u64) -> Result<Version, PutError> {
-        unimplemented!()
+    pub fn put(&mut self, record: &mut AorRecord, now: u64) -> Result<Version, PutError> {
+        let old = self.get(&record.aor).map(|view| (view.version(), view.next_expiry()));
+        let version = self.next_version(old.map(|(version, _)| version), now);
+        let before = std::mem::replace(&mut record.version, version);
+        if let Err(error) = self.store(record, old.and_then(|(_, next_expiry)| next_expiry)) {
+            record.version = before;
+            return Err(error);
+        }
+        Ok(version)
     }
 
     /// Stores a record that another member has made, with that member's version. False if what is here is as new or newer.
     ///
     /// # Errors
     /// As [`RegistryWriter::put`].
-    pub fn put_foreign(&mut self, _record: &AorRecord) -> Result<bool, PutError> {
-        unimplemented!()
+    pub fn put_foreign(&mut self, record: &AorRecord) -> Result<bool, PutError> {
+        let old = self.get(&record.aor).map(|view| (view.version(), view.next_expiry()));
+        if old.is_some_and(|(version, _)| version >= record.version) {
+            return Ok(false);
+        }
+        self.store(record, old.and_then(|(_, next_expiry)| next_expiry))?;
+        Ok(true)
     }
 
     /// Removes a record; true if there was one.
-    pub fn remove(&mut self, _aor: &[u8], _now: u64) -> bool {
-        unimplemented!()
+    pub fn remove(&mut self, aor: &[u8], now: u64) -> bool {
+        let old = self.get(aor).map(|view| view.version());
+        if !self.table.remove(aor) {
+            return false;
+        }
+        let version = self.next_version(old, now);
+        self.feed.push(aor, version, true);
+        true
     }
 
     /// When to call [`RegistryWriter::expire_due`] next: the earliest end known, 0 (at once) while not all are known yet.
     pub fn next_expiry(&self) -> Option<u64> {
-        unimplemented!()
+        if self.queued_to.is_some() {
+            Some(0)
+        } else {
+            self.queue.next()
+        }
     }
 
     /// Takes out bindings that are over at `now`, of at most `limit` records, and pushes them to `expired`. True if more is left to do.
-    pub fn expire_due(&mut self, _now: u64, _limit: usize, _expired: &mut Vec<Expired>) -> bool {
-        unimplemented!()
+    pub fn expire_due(&mut self, now: u64, limit: usize, expired: &mut Vec<Expired>) -> bool {
+        self.queue_some();
+        for _ in 0..limit {
+            let Some(hash) = self.queue.pop(now) else {
+                return self.queued_to.is_some();
+            };
+            // Two keys with the same hash of 64 bits will not be seen, but would only mean a look at both.
+            let mut seen: Vec<Vec<u8>> = Vec::new();
+            while let Some((aor, value)) = self.table.get_hashed(hash, |aor| seen.iter().all(|other| other != aor)) {
+                seen.push(aor.to_vec());
+                let Some(view) = RecordView::parse(aor, value) else {
+                    continue;
+                };
+                match view.next_expiry() {
+                    Some(at) if at <= now => {
+                        let record = view.to_record();
+                        self.expire(record, hash, now, expired);
+                    }
+                    // Refreshed since: to its new second.
+                    Some(at) => self.queue.insert(at, hash),
+                    None => {}
+                }
+            }
+        }
+        self.next_expiry().is_some_and(|at| at <= now)
     }
 
     /// Calls `f` for at most `limit` records; where to go on, or `None` at the end.
-    pub fn page(
-        &self,
-        _cursor: Cursor,
-        _limit: usize,
-        _f: impl FnMut(RecordView<'_>),
-    ) -> Option<Cursor> {
-        unimplemented!()
+    pub fn page(&self, cursor: Cursor, limit: usize, mut f: impl FnMut(RecordView<'_>)) -> Option<Cursor> {
+        self.table.scan(cursor, limit, |aor, value| {
+            if let Some(view) = RecordView::parse(aor, value) {
+                f(view);
+            }
+        })
     }
 
     /// What changed since the last call.
     pub fn take_changes(&mut self) -> Changes {
-        unimplemented!()
+        self.feed.take()
     }
 
     /// Number of records.
     pub fn len(&self) -> u64 {
-        unimplemented!()
+        self.table.len()
     }
 
     /// None.
@@ -131,7 +217,7 @@ impl RegistryWriter {
 
     /// Figures for `status`.
     pub fn stats(&self) -> TableStats {
-        unimplemented!()
+        self.table.stats()
     }
 
     /// Puts everything on the disk and waits for it.
@@ -139,7 +225,7 @@ impl RegistryWriter {
     /// # Errors
     /// The machine's.
     pub fn sync(&mut self) -> io::Result<()> {
-        unimplemented!()
+        self.table.sync()
     }
 
     /// Closes the file in order. Dropping the writer instead is safe.
@@ -147,6 +233,384 @@ impl RegistryWriter {
     /// # Errors
     /// The machine's.
     pub fn close(self) -> io::Result<()> {
-        unimplemented!()
+        self.table.close()
+    }
+
+    /// Later than `old` even if the clock was set back.
+    fn next_version(&mut self, old: Option<Version>, now: u64) -> Version {
+        let old = old.unwrap_or_default();
+        let time = now.max(old.time);
+        // The counter decides only within one second, but must then be above another member's as well.
+        self.counter = if time == old.time {
+            self.counter.max(old.counter)
+        } else {
+            self.counter
+        }
+        .saturating_add(1);
+        // Kept first: a version that was seen is never given out again.
+        self.table.set_meta(COUNTER_WORD, self.counter);
+        Version {
+            time,
+            counter: self.counter,
+            member: self.member,
+        }
+    }
+
+    /// Stores a record whose version is set, queues its end, tells the feed.
+    fn store(&mut self, record: &AorRecord, old_expiry: Option<u64>) -> Result<(), PutError> {
+        if record.bindings.is_empty() {
+            if self.table.remove(&record.aor) {
+                self.feed.push(&record.aor, record.version, true);
+            }
+            return Ok(());
+        }
+        self.scratch.clear();
+        codec::write(record, &mut self.scratch);
+        self.table.put(&record.aor, &self.scratch)?;
+        let hash = self.table.hash(&record.aor);
+        self.queue.on_change(hash, old_expiry, codec::next_expiry(record));
+        self.feed.push(&record.aor, record.version, false);
+        Ok(())
+    }
+
+    fn expire(&mut self, mut record: AorRecord, hash: u64, now: u64, expired: &mut Vec<Expired>) {
+        let (gone, kept) = record
+            .bindings
+            .into_iter()
+            .partition(|binding| binding.expires.is_past(now));
+        record.bindings = kept;
+        let old = Some(record.version);
+        record.version = self.next_version(old, now);
+        // Not the old end: its entry has just been taken from the queue.
+        if self.store(&record, None).is_err() {
+            self.queue.insert(now + TRY_AGAIN_AFTER, hash);
+            return;
+        }
+        let gone: Vec<crate::Binding> = gone;
+        expired.extend(gone.into_iter().map(|binding| Expired {
+            aor: record.aor.clone(),
+            contact: binding.contact,
+            at: match binding.expires {
+                Expiry::At(at) => at,
+                Expiry::Permanent => now,
+            },
+            kind: binding.kind,
+        }));
+    }
+
+    /// Queues a share of the records that were there at opening.
+    fn queue_some(&mut self) {
+        let Some(cursor) = self.queued_to else { return };
+        let (queue, table) = (&mut self.queue, &self.table);
+        self.queued_to = table.scan(cursor, QUEUED_AT_ONCE, |aor, value| {
+            if let Some(at) = RecordView::parse(aor, value).and_then(|view| view.next_expiry()) {
+                queue.insert(at, table.hash(aor));
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Binding, Change, RegistryReader};
+    use std::collections::BTreeMap;
+
+    fn conf() -> RegistryConf {
+        RegistryConf {
+            member: 3,
+            kept_changes: 4,
+            sync_interval: None,
+            ..RegistryConf::default()
+        }
+    }
+
+    struct Bench {
+        folder: tempfile::TempDir,
+        writer: RegistryWriter,
+    }
+
+    impl Bench {
+        fn new() -> Bench {
+            let folder = tempfile::tempdir().unwrap();
+            let writer = RegistryWriter::open(&folder.path().join("registry.map"), &conf())
+                .unwrap()
+                .0;
+            Bench { folder, writer }
+        }
+
+        fn reopen(self) -> Bench {
+            let Bench { folder, writer } = self;
+            drop(writer);
+            let writer = RegistryWriter::open(&folder.path().join("registry.map"), &conf())
+                .unwrap()
+                .0;
+            Bench { folder, writer }
+        }
+
+        fn reader(&self) -> RegistryReader {
+            RegistryReader::open(&self.folder.path().join("registry.map")).unwrap()
+        }
+
+        fn put(&mut self, aor: &str, ends: &[Option<u64>], now: u64) -> Version {
+            self.writer.put(&mut record(aor, ends), now).unwrap()
+        }
+
+        /// Contacts that end by `now`, by AOR and time.
+        fn expire(&mut self, now: u64) -> Vec<(String, u64)> {
+            let mut expired = Vec::new();
+            while self.writer.expire_due(now, 10, &mut expired) {}
+            let mut ended: Vec<_> = expired
+                .into_iter()
+                .map(|gone| (String::from_utf8(gone.aor).unwrap(), gone.at))
+                .collect();
+            ended.sort();
+            ended
+        }
+    }
+
+    fn record(aor: &str, ends: &[Option<u64>]) -> AorRecord {
+        let binding = |end: &Option<u64>| Binding {
+            contact: format!("sip:phone@192.0.2.1:{}", end.unwrap_or(0)).into_bytes(),
+            expires: end.map_or(Expiry::Permanent, Expiry::At),
+            ..Binding::default()
+        };
+        AorRecord {
+            aor: aor.as_bytes().to_vec(),
+            to_uri: aor.as_bytes().to_vec(),
+            bindings: ends.iter().map(binding).collect(),
+            ..AorRecord::default()
+        }
+    }
+
+    fn gone(aor: &str, at: u64) -> (String, u64) {
+        (aor.to_owned(), at)
+    }
+
+    #[test]
+    fn what_is_stored_is_found_by_both_ends() {
+        let mut bench = Bench::new();
+        let mut alice = record("sip:alice@example.com", &[Some(100), None]);
+        alice.rules_hash = 7;
+        let version = bench.writer.put(&mut alice, 10).unwrap();
+        assert_eq!(
+            (version, alice.version),
+            (
+                Version {
+                    time: 10,
+                    counter: 1,
+                    member: 3
+                },
+                version
+            )
+        );
+        assert_eq!(bench.writer.record(&alice.aor), Some(alice.clone()));
+        let reader = bench.reader();
+        assert_eq!(reader.record(&alice.aor), Some(alice.clone()));
+        let contacts = |now| {
+            reader.lookup(&alice.aor, &mut sps_mapped::Buffer::new(), |view| {
+                view.current(now).count()
+            })
+        };
+        assert_eq!((contacts(99), contacts(100)), (Some(2), Some(1)));
+        assert_eq!(reader.record(b"sip:bob@example.com"), None);
+        assert!(bench.writer.remove(&alice.aor, 20) && !bench.writer.remove(&alice.aor, 20));
+        assert_eq!((reader.record(&alice.aor), reader.len()), (None, 0));
+    }
+
+    #[test]
+    fn a_record_without_bindings_is_removed() {
+        let mut bench = Bench::new();
+        bench.put("sip:a@example.com", &[Some(100)], 1);
+        bench.put("sip:a@example.com", &[], 2);
+        assert_eq!(bench.writer.len(), 0);
+        let versions: Vec<_> = bench
+            .writer
+            .take_changes()
+            .changes
+            .iter()
+            .map(|c| (c.version.counter, c.removed))
+            .collect();
+        assert_eq!(versions, [(1, false), (2, true)]);
+    }
+
+    #[test]
+    fn bindings_end_in_their_second() {
+        let mut bench = Bench::new();
+        bench.put("sip:a@example.com", &[Some(100), Some(200), None], 1);
+        bench.put("sip:b@example.com", &[Some(100)], 1);
+        bench.put("sip:c@example.com", &[None], 1);
+        assert_eq!(bench.writer.next_expiry(), Some(100));
+        assert_eq!(bench.expire(99), []);
+        assert_eq!(
+            bench.expire(100),
+            [gone("sip:a@example.com", 100), gone("sip:b@example.com", 100)]
+        );
+        assert_eq!(bench.writer.len(), 2);
+        assert_eq!(bench.writer.record(b"sip:a@example.com").unwrap().bindings.len(), 2);
+        assert_eq!(bench.writer.next_expiry(), Some(200));
+        assert_eq!(bench.expire(1000), [gone("sip:a@example.com", 200)]);
+        assert_eq!((bench.writer.next_expiry(), bench.writer.len()), (None, 2));
+    }
+
+    #[test]
+    fn a_refreshed_binding_stays() {
+        let mut bench = Bench::new();
+        bench.put("sip:a@example.com", &[Some(100)], 1);
+        bench.put("sip:a@example.com", &[Some(180)], 90);
+        assert_eq!(bench.expire(179), []);
+        // An earlier end than before counts at once.
+        bench.put("sip:a@example.com", &[Some(500)], 179);
+        bench.put("sip:a@example.com", &[Some(190)], 179);
+        assert_eq!(bench.expire(190), [gone("sip:a@example.com", 190)]);
+    }
+
+    #[test]
+    fn ends_are_known_again_after_opening() {
+        let mut bench = Bench::new();
+        let count = QUEUED_AT_ONCE as u64 + 100;
+        for n in 0..count {
+            bench.put(&format!("sip:{n}@example.com"), &[Some(1000 + n % 7)], 1);
+        }
+        let mut bench = bench.reopen();
+        assert_eq!(bench.writer.next_expiry(), Some(0));
+        // Changed before everything is known again.
+        bench.put("sip:5@example.com", &[Some(5000)], 2);
+        bench.put("sip:new@example.com", &[Some(50)], 2);
+        let ended = bench.expire(1003);
+        let (_, kept): (Vec<u64>, Vec<u64>) = (0..count).partition(|n| n % 7 <= 3);
+        assert_eq!(ended.len() as u64, count - kept.len() as u64 + 1);
+        assert_eq!(bench.writer.len(), kept.len() as u64);
+        assert_eq!(bench.expire(4999).len(), kept.len() - 1);
+        assert_eq!(bench.expire(5000), [gone("sip:5@example.com", 5000)]);
+        assert!(bench.writer.is_empty());
+    }
+
+    /// Against a plain model, with growth, over many seconds: everything ends exactly once and in time.
+    #[test]
+    fn expiry_agrees_with_a_model() {
+        let mut bench = Bench::new();
+        let mut model: BTreeMap<String, u64> = BTreeMap::new();
+        let mut random = 1u64;
+        let mut next = || {
+            random = random
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            random >> 33
+        };
+        for now in 1000..1400 {
+            for _ in 0..100 {
+                let aor = format!("sip:{}@example.com", next() % 5000);
+                match next() % 10 {
+                    0 => {
+                        assert_eq!(bench.writer.remove(aor.as_bytes(), now), model.remove(&aor).is_some());
+                    }
+                    _ => {
+                        let end = now + 1 + next() % 120;
+                        bench.put(&aor, &[Some(end)], now);
+                        model.insert(aor, end);
+                    }
+                }
+            }
+            let mut due: Vec<_> = model
+                .iter()
+                .filter(|(_, end)| **end <= now)
+                .map(|(a, e)| (a.clone(), *e))
+                .collect();
+            due.sort();
+            model.retain(|_, end| *end > now);
+            assert_eq!(bench.expire(now), due, "at {now}");
+            if now % 97 == 0 {
+                bench = bench.reopen();
+            }
+            // Reminders do not pile up: each is at most a record, or waits for an end that was moved.
+            assert!(bench.writer.queue.len() <= 3 * 5000);
+        }
+        assert_eq!(bench.writer.len(), model.len() as u64);
+    }
+
+    #[test]
+    fn versions_only_rise() {
+        let mut bench = Bench::new();
+        let first = bench.put("sip:a@example.com", &[None], 100);
+        let second = bench.put("sip:a@example.com", &[None], 50);
+        assert!(second > first, "{second:?}");
+        let mut bench = bench.reopen();
+        assert!(bench.put("sip:a@example.com", &[None], 50) > second);
+
+        let mut foreign = record("sip:a@example.com", &[None]);
+        foreign.version = Version {
+            time: 99,
+            counter: 1000,
+            member: 9,
+        };
+        assert!(!bench.writer.put_foreign(&foreign).unwrap());
+        foreign.version = Version {
+            time: 101,
+            counter: 1000,
+            member: 9,
+        };
+        assert!(bench.writer.put_foreign(&foreign).unwrap());
+        assert!(!bench.writer.put_foreign(&foreign).unwrap());
+        assert!(bench.put("sip:a@example.com", &[None], 101) > foreign.version);
+    }
+
+    #[test]
+    fn the_feed_says_when_it_lost_something() {
+        let mut bench = Bench::new();
+        for n in 0..4 {
+            bench.put(&format!("sip:{n}@example.com"), &[None], 1);
+        }
+        let all = bench.writer.take_changes();
+        assert_eq!((all.changes.len(), all.lost), (4, false));
+        let version = Version {
+            time: 1,
+            counter: 1,
+            member: 3,
+        };
+        assert_eq!(
+            all.changes[0],
+            Change {
+                aor: b"sip:0@example.com".to_vec(),
+                version,
+                removed: false
+            }
+        );
+        for n in 0..5 {
+            bench.put(&format!("sip:{n}@example.com"), &[None], 1);
+        }
+        let some = bench.writer.take_changes();
+        assert_eq!((some.changes.len(), some.lost), (4, true));
+        assert_eq!(bench.writer.take_changes(), Changes::default());
+    }
+
+    #[test]
+    fn pages_come_to_an_end() {
+        let mut bench = Bench::new();
+        for n in 0..1000 {
+            bench.put(&format!("sip:{n}@example.com"), &[None], 1);
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        let mut cursor = Some(Cursor::START);
+        while let Some(at) = cursor {
+            let mut here = 0;
+            cursor = bench.writer.page(at, 64, |view| {
+                here += 1;
+                assert!(seen.insert(view.aor().to_vec()));
+            });
+            assert!(here == 64 || cursor.is_none());
+        }
+        assert_eq!(seen.len(), 1000);
+    }
+
+    #[test]
+    fn a_record_too_long_is_refused_and_nothing_changes() {
+        let mut bench = Bench::new();
+        let version = bench.put("sip:a@example.com", &[Some(100)], 1);
+        let mut long = record("sip:a@example.com", &[Some(200)]);
+        long.bindings[0].contact = vec![b'x'; 70_000];
+        assert!(matches!(bench.writer.put(&mut long, 2), Err(PutError::Size { .. })));
+        assert_eq!(bench.writer.get(b"sip:a@example.com").unwrap().version(), version);
+        assert_eq!(long.version, Version::default());
     }
 }

@@ -1,0 +1,3 @@
+//! Lookups and refreshes at a million bindings. `cargo bench -p sps-registry`.
+
+fn main() {}
