@@ -8,6 +8,8 @@ mod rekey;
 mod serve;
 mod setup;
 mod statics;
+#[cfg(test)]
+mod tests;
 
 use std::process::ExitCode;
 

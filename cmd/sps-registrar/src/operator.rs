@@ -59,7 +59,7 @@ pub async fn converse(connection: AsyncConnection, shared: Rc<Shared>) {
     }
 }
 
-async fn carry_out(request: Request, shared: &Shared) -> Reply {
+pub(crate) async fn carry_out(request: Request, shared: &Shared) -> Reply {
     let result = match request {
         Request::List { cursor, limit } => Ok(list(&shared.registrar.borrow(), cursor, limit)),
         Request::Show { aor } => show(&shared.registrar.borrow(), &aor),

@@ -198,7 +198,7 @@ impl Guests {
 }
 
 /// Answers one proxy worker until it hangs up: for each frame of requests a frame of responses.
-async fn answer_proxy(connection: AsyncConnection, shared: Rc<Shared>) {
+pub(crate) async fn answer_proxy(connection: AsyncConnection, shared: Rc<Shared>) {
     if !connection.peer().is_ok_and(|peer| peer.may_order()) {
         tracing::warn!("a stranger at the socket for sps-proxy; hung up");
         return;

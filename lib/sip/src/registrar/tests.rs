@@ -718,3 +718,71 @@ fn the_flow_is_kept_if_it_leads_to_the_contact() {
         );
     }
 }
+
+mod any_sequence {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    struct Step {
+        wait_s: u64,
+        call_id: u8,
+        cseq: u32,
+        /// Contact number, wish.
+        contacts: Vec<(u8, u32)>,
+        star: bool,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let contacts = proptest::collection::vec((0_u8..5, prop_oneof![Just(0_u32), Just(60), Just(600)]), 0..4);
+        (0_u64..100, 0_u8..2, 1_u32..6, contacts, proptest::bool::weighted(0.1)).prop_map(
+            |(wait_s, call_id, cseq, contacts, star)| Step {
+                wait_s,
+                call_id,
+                cseq,
+                contacts,
+                star,
+            },
+        )
+    }
+
+    proptest! {
+        /// Whatever comes in whatever order: each contact once, never more than allowed, nothing over counts, a refusal
+        /// changes nothing, and a 200 lists exactly what is stored.
+        #[test]
+        fn leaves_the_bindings_sound(steps in proptest::collection::vec(step(), 1..30)) {
+            let mut bench = Bench::new();
+            for step in steps {
+                bench.now += step.wait_s;
+                let mut lines: Vec<String> =
+                    step.contacts.iter().map(|(n, wish)| format!("Contact: <sip:{n}@192.0.2.7>;expires={wish}")).collect();
+                if step.star {
+                    lines = vec!["Contact: *".into(), "Expires: 0".into()];
+                }
+                let before = bench.kept.clone();
+                let headers: Vec<&str> = lines.iter().map(String::as_str).collect();
+                let reply = bench.register(&step.call_id.to_string(), step.cseq, &headers);
+                let contacts = bench.contacts();
+                prop_assert!(contacts.len() <= bench.conf.max_contacts);
+                prop_assert!((1..contacts.len()).all(|n| !contacts[..n].contains(&contacts[n])), "{contacts:?}");
+                if reply.status() != "200 OK" {
+                    prop_assert_eq!(&bench.kept, &before);
+                    continue;
+                }
+                let now = bench.now;
+                let current: Vec<String> = bench.kept.iter().filter(|kept| !kept.bound().is_past(now)).map(|kept| {
+                    let Expiry::At(at) = kept.expires else { panic!("nobody made it permanent") };
+                    format!("<{}>;expires={}", String::from_utf8_lossy(&kept.contact), at - now)
+                }).collect();
+                prop_assert_eq!(reply.all("Contact"), &current[..]);
+                for (n, wish) in &step.contacts {
+                    // Named twice in one request, the last wish counts; a repetition leaves what the first did.
+                    let last = step.contacts.iter().rev().find(|(other, _)| other == n).map(|(_, wish)| wish);
+                    let is_bound = current.iter().any(|line| line.starts_with(&format!("<sip:{n}@")));
+                    prop_assert!(step.star || last != Some(wish) || is_bound == (*wish > 0), "{n} {wish} {current:?}");
+                }
+            }
+        }
+    }
+}
