@@ -1,14 +1,12 @@
 //! One worker: a thread with its own runtime, sockets, timers and transactions (design: nothing that touches a transaction
 //! runs elsewhere, no lock around protocol state).
 
-use std::future::{Future, poll_fn};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::pin::Pin;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use sps_daemon::{Exit, Fatal, Listener, OrFatal, Pulse};
 use sps_net::streams::CloseReason;
+use sps_net::udp::{any_readable, any_writable};
 use sps_net::{Resolver, StreamEvent, StreamEvents, Streams, Udp, UdpConf};
 use sps_route::Answer;
 use sps_sip::proxy::{Clock, Conf, Leave, Owners, Proxy};
@@ -483,44 +481,4 @@ fn random_seed() -> Result<u64, Fatal> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(|error| Fatal::new(Exit::System, format!("get random numbers: {error}")))?;
     Ok(u64::from_ne_bytes(bytes))
-}
-
-/// Waits until one of the sockets has something.
-async fn any_readable(sockets: &[Udp]) {
-    match sockets {
-        [] => std::future::pending().await,
-        // An error here is the runtime going down.
-        [one] => drop(one.readable().await),
-        many => {
-            first(
-                many.iter()
-                    .map(|udp| Box::pin(async { drop(udp.readable().await) }) as Pin<Box<_>>),
-            )
-            .await
-        }
-    }
-}
-
-/// Waits until one of the sockets that had no room has some.
-async fn any_writable(sockets: &[Udp]) {
-    match sockets {
-        [] => std::future::pending().await,
-        [one] => drop(one.writable().await),
-        many => {
-            first(
-                many.iter()
-                    .map(|udp| Box::pin(async { drop(udp.writable().await) }) as Pin<Box<_>>),
-            )
-            .await
-        }
-    }
-}
-
-async fn first<F: Future<Output = ()>>(futures: impl Iterator<Item = Pin<Box<F>>>) {
-    let mut futures: Vec<_> = futures.collect();
-    poll_fn(|cx| {
-        let ready = futures.iter_mut().any(|future| future.as_mut().poll(cx).is_ready());
-        if ready { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
 }
