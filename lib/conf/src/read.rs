@@ -254,7 +254,7 @@ fn proxy(mut section: Section, notes: &mut Notes) -> Proxy {
     check::timers(&t1, &t2, notes);
     let timer_c = s.integer(notes, "timer_c_s", 181, 1..=86_400, "seconds");
     check::timer_c(&timer_c, notes);
-    let max_transactions = s.integer(notes, "max_transactions", 100_000, 1..=50_000_000, "");
+    let max_transactions = s.integer(notes, "max_transactions", 100_000, 1..=8_000_000, "");
     let max_message_len = s.integer(notes, "max_message_bytes", 65_535, 1_024..=65_535, "bytes");
     let max_connections = s.integer(notes, "max_connections", 10_000, 1..=1_000_000, "");
     let idle = s.integer(notes, "stream_idle_s", 3_600, 1..=86_400, "seconds");
@@ -321,7 +321,7 @@ fn dns(mut section: Section, notes: &mut Notes) -> Dns {
     let servers: Vec<Spanned<SocketAddr>> = s.texts(notes, "servers", SERVER, words::dns_server);
     check::dns_servers(&servers, notes);
     let timeout = s.integer(notes, "timeout_ms", 500, 10..=30_000, "milliseconds");
-    let attempts = s.integer(notes, "attempts", 1, 1..=5, "").into_inner();
+    let attempts = s.integer(notes, "attempts", 1, 0..=5, "").into_inner();
     let failure = s.integer(notes, "failure_cache_s", 5, 0..=300, "seconds");
     section.finish(notes);
     Dns {

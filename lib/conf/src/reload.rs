@@ -1,11 +1,12 @@
 //! Which changes a running instance can take, and which need a restart.
 
-use crate::{Config, Listen};
+use crate::{Config, Dns, Listen, Proxy};
 
 impl Config {
     /// Why `new` cannot replace `old` while the daemons run; empty when `spsctl reload` will do. One text a key.
     ///
-    /// What needs a restart is what a process gets once at its start: its sockets, threads, user, tables of a fixed size.
+    /// What needs a restart is what a process gets once at its start: its sockets, threads, user, tables of a fixed size, and what
+    /// the parts that hold connections and names were made with.
     pub fn reload_obstacles(old: &Config, new: &Config) -> Vec<String> {
         let mut obstacles = Vec::new();
         let (old_listen, new_listen) = (addresses(&old.listen), addresses(&new.listen));
@@ -25,22 +26,28 @@ impl Config {
         changed("[server] workers", &old.server.workers, &new.server.workers);
         changed("[server] user", &old.server.user, &new.server.user);
         changed("[server] member", &old.server.member, &new.server.member);
+        let (o, n) = (&old.proxy, &new.proxy);
+        changed("[proxy] max_transactions", &o.max_transactions, &n.max_transactions);
+        changed("[proxy] max_connections", &o.max_connections, &n.max_connections);
+        changed("[proxy] max_message_bytes", &o.max_message_len, &n.max_message_len);
+        let idle = |proxy: &Proxy| proxy.stream_idle_timeout.as_secs();
+        changed("[proxy] stream_idle_s", &idle(o), &idle(n));
+        let header = |proxy: &Proxy| proxy.stream_header_timeout.as_millis();
+        changed("[proxy] stream_header_timeout_ms", &header(o), &header(n));
+        let connect = |proxy: &Proxy| proxy.connect_timeout.as_millis();
+        changed("[proxy] connect_timeout_ms", &connect(o), &connect(n));
+        let sync = |config: &Config| config.registrar.sync_interval.as_millis();
+        changed("[registrar] sync_interval_ms", &sync(old), &sync(new));
+        let servers = |dns: &Dns| format!("{:?}", dns.servers);
+        changed("[dns] servers", &servers(&old.dns), &servers(&new.dns));
         changed(
-            "[proxy] max_transactions",
-            &old.proxy.max_transactions,
-            &new.proxy.max_transactions,
+            "[dns] timeout_ms",
+            &old.dns.timeout.as_millis(),
+            &new.dns.timeout.as_millis(),
         );
-        changed(
-            "[proxy] max_connections",
-            &old.proxy.max_connections,
-            &new.proxy.max_connections,
-        );
-        changed(
-            "[proxy] max_message_bytes",
-            &old.proxy.max_message_len,
-            &new.proxy.max_message_len,
-        );
-        changed("[registrar] enabled", &old.registrar.enabled, &new.registrar.enabled);
+        changed("[dns] attempts", &old.dns.attempts, &new.dns.attempts);
+        let failure = |dns: &Dns| dns.failure_cache_for.as_secs();
+        changed("[dns] failure_cache_s", &failure(&old.dns), &failure(&new.dns));
         obstacles
     }
 }
@@ -73,8 +80,8 @@ mod tests {
         new.server.domain = "e".into();
         new.proxy.t1 = Duration::from_millis(100);
         new.registrar.max_contacts = 1;
+        new.registrar.enabled = false;
         new.log.level = crate::Level::Debug;
-        new.dns.attempts = 3;
         new.access = config(&format!("{BASE}[[access]]\nsource = \"::/0\"\naction = \"deny\"\n")).access;
         assert_eq!(Config::reload_obstacles(&old, &new), Vec::<String>::new());
     }
@@ -85,14 +92,14 @@ mod tests {
         let mut new = config(&BASE.replace("udp", "tcp"));
         new.server.workers = 2;
         new.server.user = "other".into();
-        new.registrar.enabled = false;
+        new.dns.attempts = 3;
         let obstacles = Config::reload_obstacles(&old, &new).join("\n");
         for part in [
             "udp:127.0.0.1:5060 is gone",
             "tcp:127.0.0.1:5060 is new",
             "workers",
             "user",
-            "enabled",
+            "attempts",
         ] {
             assert!(obstacles.contains(part), "{part}: {obstacles}");
         }

@@ -140,7 +140,7 @@ impl Config {
         );
         key(
             out,
-            "How long a server has to answer, and how often it is asked.",
+            "How long a server has to answer, and how often an unanswered question is repeated.",
             "timeout_ms",
             dns.timeout.as_millis(),
         );
