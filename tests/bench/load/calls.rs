@@ -22,6 +22,8 @@ pub struct Plan {
     pub pace: Pace,
     /// For how long new calls are begun.
     pub duration: Duration,
+    /// At most so many calls are begun.
+    pub limit: Option<u32>,
     /// First wait before something is sent again; RFC 3261's is [`T1`].
     pub t1: Duration,
     /// A call without an end after this has failed.
@@ -36,6 +38,7 @@ impl Plan {
             target: target.to_owned(),
             pace: Pace::Window(window),
             duration,
+            limit: None,
             t1: T1,
             give_up: GIVE_UP,
         }
@@ -162,7 +165,7 @@ pub fn play(plan: &Plan, ends: &mut Ends) -> Outcome {
     let mut last_at = began_at;
     loop {
         load.now = Instant::now();
-        if load.now < end_at {
+        if load.now < end_at && plan.limit.is_none_or(|limit| load.next < limit) {
             load.begin_due(began_at);
         } else if load.calls.is_empty() {
             break;
@@ -197,7 +200,8 @@ impl Load<'_> {
                 by_now.saturating_sub(u64::from(self.next)) as usize
             }
         };
-        for _ in 0..due {
+        let left = self.plan.limit.map_or(usize::MAX, |limit| (limit - self.next) as usize);
+        for _ in 0..due.min(left) {
             self.begin();
         }
     }
