@@ -22,11 +22,13 @@ RUN_DOMAIN ?= localhost
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 PROGRAMS := sps-master sps-proxy sps-registrar spsctl spsroute
 TOOLS := spsctl spsroute
-PEERS := sip-tester sipsak baresip kamailio tshark
+PEERS := sip-tester sipsak baresip kamailio tshark groff-base
+# Where install takes the programs from; another place than the release folder is not built first.
+BIN ?= $(TARGET)/release
 SKIPS := $(TARGET)/skips.txt
 LOG := $(TARGET)/test.log
 
-.PHONY: build run test check bench install clean peers lint pages
+.PHONY: build run test check bench install clean peers lint
 
 build:
 	$(CARGO) build --release --locked $(PROGRAMS:%=-p %)
@@ -40,6 +42,9 @@ lint:
 	else echo "SPS-SKIP lint: rustfmt: not installed" | tee -a "$(SKIPS)"; fi
 	if $(CARGO) clippy --version >/dev/null 2>&1; then $(CARGO) clippy --locked --workspace --all-targets -- -D warnings; \
 	else echo "SPS-SKIP lint: clippy: not installed" | tee -a "$(SKIPS)"; fi
+	scripts/check-layers.sh
+	if command -v groff >/dev/null; then scripts/check-pages.sh; \
+	else echo "SPS-SKIP lint: groff: not installed" | tee -a "$(SKIPS)"; fi
 
 # Unit tests, and the system tests that need neither network nor peers: pages against flags and keys.
 check: lint
@@ -66,28 +71,29 @@ bench: build
 	$(CARGO) build --release --locked -p sps-tests --bin sps-bench
 	"$(TARGET)/release/sps-bench" run --bin-dir "$(TARGET)/release" --seconds "$(BENCH_SECONDS)" --results tests/bench/RESULTS.md
 
-install: build
+install: $(if $(filter $(TARGET)/release,$(BIN)),build)
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/sbin"
-	install -m 0755 $(TOOLS:%="$(TARGET)/release/%") "$(DESTDIR)$(PREFIX)/bin/"
-	install -m 0755 $(patsubst %,"$(TARGET)/release/%",$(filter-out $(TOOLS),$(PROGRAMS))) "$(DESTDIR)$(PREFIX)/sbin/"
+	install -m 0755 $(TOOLS:%="$(BIN)/%") "$(DESTDIR)$(PREFIX)/bin/"
+	install -m 0755 $(patsubst %,"$(BIN)/%",$(filter-out $(TOOLS),$(PROGRAMS))) "$(DESTDIR)$(PREFIX)/sbin/"
 	for page in man/*.[1-8]; do \
-	    section="$${page##*.}"; \
-	    install -D -m 0644 "$$page" "$(DESTDIR)$(PREFIX)/share/man/man$$section/$${page##*/}"; \
+	    install -D -m 0644 "$$page" "$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}"; \
 	done
 	install -D -m 0644 etc/sps.toml "$(DESTDIR)$(PREFIX)/share/doc/sps/sps.toml"
-	if [ ! -e "$(DESTDIR)$(SYSCONFDIR)/sps/sps.toml" ]; then \
-	    install -D -m 0644 etc/sps.toml "$(DESTDIR)$(SYSCONFDIR)/sps/sps.toml"; \
-	fi
+	install -D -m 0755 scripts/office.sh "$(DESTDIR)$(PREFIX)/share/doc/sps/office.sh"
+	test -e "$(DESTDIR)$(SYSCONFDIR)/sps/sps.toml" || \
+	    install -D -m 0644 etc/sps.toml "$(DESTDIR)$(SYSCONFDIR)/sps/sps.toml"
 	install -D -m 0644 etc/logrotate.d/sps "$(DESTDIR)$(SYSCONFDIR)/logrotate.d/sps"
+	install -D -m 0644 etc/sysusers.d/sps.conf "$(DESTDIR)$(PREFIX)/lib/sysusers.d/sps.conf"
+	install -D -m 0644 etc/tmpfiles.d/sps.conf "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/sps.conf"
 	install -d "$(DESTDIR)$(PREFIX)/lib/systemd/system"
 	sed 's|@PREFIX@|$(PREFIX)|g' etc/systemd/sps.service > "$(DESTDIR)$(PREFIX)/lib/systemd/system/sps.service"
 	chmod 0644 "$(DESTDIR)$(PREFIX)/lib/systemd/system/sps.service"
+	install -d "$(DESTDIR)$(PREFIX)/share/bash-completion/completions" "$(DESTDIR)$(PREFIX)/share/zsh/site-functions" \
+	    "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d"
 	for tool in $(TOOLS); do \
-	    install -d "$(DESTDIR)$(PREFIX)/share/bash-completion/completions" "$(DESTDIR)$(PREFIX)/share/zsh/site-functions" \
-	        "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d"; \
-	    "$(TARGET)/release/$$tool" completions bash > "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$tool"; \
-	    "$(TARGET)/release/$$tool" completions zsh > "$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_$$tool"; \
-	    "$(TARGET)/release/$$tool" completions fish > "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/$$tool.fish"; \
+	    "$(BIN)/$$tool" completions bash > "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$tool"; \
+	    "$(BIN)/$$tool" completions zsh > "$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_$$tool"; \
+	    "$(BIN)/$$tool" completions fish > "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/$$tool.fish"; \
 	done
 
 clean:
