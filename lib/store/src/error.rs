@@ -77,14 +77,30 @@ pub enum Error {
 impl Error {
     /// Whether the same call may succeed later.
     pub fn is_temporary(&self) -> bool {
-        let code = match self {
-            Error::Busy { .. } => return true,
+        use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
+        matches!(self, Error::Busy { .. }) || matches!(self.sqlite_code(), Some(DatabaseBusy | DatabaseLocked))
+    }
+
+    /// Whether this user may not use the database. What the machine refuses otherwise is an [`std::io::Error`] among the causes.
+    pub fn is_permission(&self) -> bool {
+        use rusqlite::ErrorCode::{CannotOpen, PermissionDenied, ReadOnly};
+        matches!(self.sqlite_code(), Some(CannotOpen | PermissionDenied | ReadOnly))
+    }
+
+    /// Whether a file is there and is not what it should be.
+    pub fn is_unreadable(&self) -> bool {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+        match self {
+            Error::Open(OpenError::Newer { .. } | OpenError::Foreign(_)) | Error::Row { .. } => true,
+            Error::OpenMap(sps_mapped::OpenError::Foreign { .. } | sps_mapped::OpenError::Damaged { .. }) => true,
+            _ => matches!(self.sqlite_code(), Some(DatabaseCorrupt | NotADatabase)),
+        }
+    }
+
+    fn sqlite_code(&self) -> Option<rusqlite::ErrorCode> {
+        match self {
             Error::Sqlite(error) | Error::Open(OpenError::Sqlite { source: error, .. }) => error.sqlite_error_code(),
             _ => None,
-        };
-        matches!(
-            code,
-            Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked)
-        )
+        }
     }
 }

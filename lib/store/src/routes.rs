@@ -302,6 +302,9 @@ impl RouteStore {
     fn release(&self, writer: Writer) -> Result<(), Error> {
         writer.close()?;
         owner::match_folder(&self.map);
+        let mut lock = self.map.clone().into_os_string();
+        lock.push(".lock");
+        owner::match_folder(Path::new(&lock));
         Ok(())
     }
 }
