@@ -17,8 +17,10 @@ use sps_net::{Resolve, Resolver};
 use sps_route::routing::Scratch;
 use sps_route::{Answer, Ask, Facts, Question, Resolved, Routing, Stage, Surroundings, Target, Trace, WalkStep};
 use sps_wire::flow::Destination;
+use tokio::sync::oneshot;
 
 use crate::conf::{self, WorkerConf};
+use crate::mail::{Mail, Post};
 use crate::tables::Tables;
 
 /// Binds the socket; only our own user may use it.
@@ -42,6 +44,7 @@ struct Shared {
     frozen: RefCell<Arc<Frozen>>,
     tables: Tables,
     resolver: Resolver,
+    post: Post,
 }
 
 impl Desk {
@@ -49,7 +52,7 @@ impl Desk {
     ///
     /// # Errors
     /// The socket cannot be watched.
-    pub fn new(door: Listener, frozen: Arc<Frozen>) -> Result<Desk, Fatal> {
+    pub fn new(door: Listener, frozen: Arc<Frozen>, post: Post) -> Result<Desk, Fatal> {
         let door = AsyncListener::new(door).or_fatal(Exit::System, "watch the operator's socket")?;
         let resolver = Resolver::new(&WorkerConf::new(&frozen, 0).dns);
         let tables = Tables::open(&frozen.paths);
@@ -57,6 +60,7 @@ impl Desk {
             frozen: RefCell::new(frozen),
             tables,
             resolver,
+            post,
         });
         Ok(Desk {
             door,
@@ -126,14 +130,7 @@ async fn converse(shared: &Shared, connection: &AsyncConnection) {
 async fn answer(shared: &Shared, request: Request) -> Reply {
     shared.tables.refresh();
     match request {
-        Request::RoutesChanged { version } if shared.tables.routes_version() >= version => Reply::Done,
-        Request::RoutesChanged { version } => Reply::Refused {
-            code: sps_daemon::Exit::Storage.code(),
-            reason: format!(
-                "routes.map carries version {}, not {version}",
-                shared.tables.routes_version()
-            ),
-        },
+        Request::RoutesChanged { version } => routes_changed(shared, version).await,
         Request::Figures => {
             let path = sps_conf::Paths::counters(&shared.frozen.borrow().folder());
             let blocks = CountersReader::open(&path)
@@ -167,6 +164,21 @@ async fn answer(shared: &Shared, request: Request) -> Reply {
             explain(shared, &conf, &facts).await
         }
     }
+}
+
+/// A map that a worker has open tells of its changes by itself; one that was not there before is found by looking.
+async fn routes_changed(shared: &Shared, version: u64) -> Reply {
+    let in_force = shared.tables.routes_version();
+    if in_force < version {
+        let reason = format!("routes.map carries version {in_force}, not {version}");
+        return Reply::Refused { code: Exit::Storage.code(), reason };
+    }
+    for worker in 0..shared.post.workers() {
+        let (done, seen) = oneshot::channel();
+        shared.post.deliver(worker, Mail::Refresh(done)).await;
+        let _ = seen.await;
+    }
+    Reply::Done
 }
 
 /// Findings with the time each took.

@@ -169,9 +169,14 @@ impl Engine {
         self.perform(clock);
     }
 
+    /// Looks for mapped files that were made anew.
+    pub fn refresh_tables(&self) {
+        self.tables.refresh();
+    }
+
     /// Once a second.
     pub fn on_second(&mut self) {
-        self.tables.refresh();
+        self.refresh_tables();
         self.own.transactions = self.core.transactions() as u64;
         self.own.client_transactions = self.core.client_transactions() as u64;
     }

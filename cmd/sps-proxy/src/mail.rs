@@ -23,6 +23,8 @@ pub enum Mail {
     SendFailed { token: u64 },
     /// Work by this configuration from now on, and say so.
     Conf(Box<WorkerConf>, oneshot::Sender<()>),
+    /// Look for mapped files that were made anew, and say when that is done.
+    Refresh(oneshot::Sender<()>),
     /// Take no new requests, and say so when none is undecided.
     Drain(oneshot::Sender<()>),
 }

@@ -76,7 +76,7 @@ pub fn start_workers(parent: &mut Parent, frozen: &Arc<Frozen>, figures: &Page) 
 /// # Errors
 /// The operator's socket cannot be watched.
 pub async fn run(mut parent: Parent, frozen: Arc<Frozen>, workers: Workers, door: Door) -> Result<(), Fatal> {
-    let ctl = ctl::Desk::new(door, frozen.clone())?;
+    let ctl = ctl::Desk::new(door, frozen.clone(), workers.post.clone())?;
     let mut prepared: Option<Arc<Frozen>> = None;
     let pulse = parent.pulse();
     let mut beat = tokio::time::interval(Duration::from_millis(500));

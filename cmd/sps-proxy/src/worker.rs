@@ -302,6 +302,10 @@ impl Worker {
                     self.engine.reconfigure(&conf);
                     let _ = done.send(());
                 }
+                Mail::Refresh(done) => {
+                    self.engine.refresh_tables();
+                    let _ = done.send(());
+                }
                 Mail::Drain(done) => {
                     let conf = Conf {
                         draining: true,
