@@ -52,11 +52,7 @@ impl<'a> Header<'a> {
 
     /// The comma-separated values of this one header.
     pub fn values(&self) -> Values<'a> {
-        Values {
-            rest: None,
-            current: Some(*self),
-            at: self.line.value_start as usize,
-        }
+        Values::begin(self.bytes, Some(self.line), &[])
     }
 }
 
@@ -201,51 +197,63 @@ impl<'a> Iterator for HeadersNamed<'a, '_> {
 /// Iterator over the values of all headers of one name, in order. A header with nothing in it has no values.
 #[derive(Clone, Debug)]
 pub struct Values<'a> {
-    rest: Option<Headers<'a>>,
-    current: Option<Header<'a>>,
-    /// Where in the current header the next element begins.
-    at: usize,
+    bytes: &'a [u8],
+    /// The header being read, while there is one.
+    line: Option<HeaderLine>,
+    /// Where in it the next element begins; behind its value when there is none.
+    at: u32,
+    /// The headers behind it, of any name.
+    rest: &'a [HeaderLine],
 }
 
 impl<'a> Values<'a> {
-    pub(crate) fn of(headers: Headers<'a>) -> Values<'a> {
-        let mut values = Values {
-            rest: Some(headers),
-            current: None,
-            at: 0,
-        };
-        values.enter_next();
-        values
+    #[inline]
+    pub(crate) fn of(bytes: &'a [u8], index: &'a Index, name: Name) -> Values<'a> {
+        match index.lines.get(index.first[name as usize] as usize..) {
+            Some([line, rest @ ..]) => Values::begin(bytes, Some(*line), rest),
+            _ => Values::begin(bytes, None, &[]),
+        }
     }
 
-    fn enter_next(&mut self) {
-        self.current = self.rest.as_mut().and_then(Headers::next);
-        self.at = self.current.map_or(0, |header| header.line.value_start as usize);
+    #[inline]
+    fn begin(bytes: &'a [u8], line: Option<HeaderLine>, rest: &'a [HeaderLine]) -> Values<'a> {
+        let at = match line {
+            Some(line) if line.value_start < line.value_end => line.value_start,
+            _ => u32::MAX,
+        };
+        Values { bytes, line, at, rest }
+    }
+
+    /// Goes on to the next header of the same name.
+    fn enter_next(&mut self, name: Name) {
+        let next = self.rest.iter().position(|line| line.name == name);
+        let behind = next.map_or(&[][..], |position| &self.rest[position + 1..]);
+        *self = Values::begin(self.bytes, next.map(|position| self.rest[position]), behind);
     }
 }
 
 impl<'a> Iterator for Values<'a> {
     type Item = Value<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<Value<'a>> {
         loop {
-            let header = self.current?;
-            let value_end = header.line.value_end as usize;
-            if header.line.value_start as usize == value_end {
-                self.enter_next();
+            let line = self.line?;
+            if self.at > line.value_end {
+                // Only now, for many ask for the first value alone.
+                self.enter_next(line.name);
                 continue;
             }
-            let text = &header.bytes[..value_end];
-            let start = text::skip_lws(text, self.at);
+            let text = &self.bytes[..line.value_end as usize];
+            let start = text::skip_lws(text, self.at as usize);
             let comma = element_end(text, start);
             let end = start + text::trimmed_len(&text[start..comma]);
-            if comma < value_end {
-                self.at = comma + 1;
-            } else {
-                self.enter_next();
-            }
+            self.at = if comma < text.len() { comma as u32 + 1 } else { u32::MAX };
             return Some(Value {
-                header,
+                header: Header {
+                    bytes: self.bytes,
+                    line,
+                },
                 start: start as u32,
                 end: end as u32,
             });
@@ -292,4 +300,68 @@ pub(crate) fn element_end(text: &[u8], start: usize) -> usize {
         }
     }
     text.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Index, Limits, Message, Name, parse};
+
+    fn with(lines: &str, look: impl FnOnce(Message<'_>)) {
+        let text = format!(
+            "OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/UDP h\r\nFrom: <sip:f@x>;tag=1\r\nTo: <sip:t@x>\r\nCall-ID: c\r\nCSeq: 1 OPTIONS\r\n{}\r\n\r\n",
+            lines.trim_end_matches("\r\n")
+        );
+        let mut index = Index::default();
+        look(parse(text.as_bytes(), &mut index, &Limits::default()).unwrap());
+    }
+
+    fn values(lines: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        with(lines, |message| {
+            for value in message.values(Name::Supported) {
+                assert_eq!(&message.bytes()[value.range()], value.text());
+                found.push(String::from_utf8(value.text().to_vec()).unwrap());
+            }
+        });
+        found
+    }
+
+    /// §7.3.1
+    #[test]
+    fn lists_run_over_commas_and_lines_in_order() {
+        assert_eq!(
+            values("Supported: a , b,\r\n c\r\nX: no,no\r\nk: d\r\nSupported:\r\nSUPPORTED: e"),
+            ["a", "b", "c", "d", "e"]
+        );
+        assert_eq!(values("Supported: \r\n"), [""; 0]);
+        assert_eq!(values("Supported: ,a,,b,"), ["", "a", "", "b", ""]);
+    }
+
+    #[test]
+    fn commas_in_quotes_and_brackets_part_nothing() {
+        let list = "\"a,\\\",b\" <sip:x,y@z>;p=\",\", <sip:\"@z>,c";
+        assert_eq!(
+            values(&format!("Supported: {list}")),
+            ["\"a,\\\",b\" <sip:x,y@z>;p=\",\"", "<sip:\"@z>", "c"]
+        );
+        assert_eq!(values("Supported: a,\"b,c"), ["a", "\"b,c"]);
+        assert_eq!(values("Supported: a,<b,c"), ["a", "<b,c"]);
+    }
+
+    #[test]
+    fn headers_by_name_and_by_spelling() {
+        with("X-One: 1\r\nx-one : 2\r\nSubject:\r\nx-two: \t3 \t", |message| {
+            let ones: Vec<_> = message.named(b"X-ONE").map(|header| header.value()).collect();
+            assert_eq!(ones, [b"1", b"2"]);
+            assert_eq!(message.named(b"x-two").next().unwrap().value(), b"3");
+            assert_eq!(message.all(Name::Other).count(), 3);
+            assert_eq!(message.headers().count(), 9);
+            assert_eq!(message.first(Name::Subject).unwrap().raw(), b"Subject:\r\n");
+            assert!(message.first(Name::Route).is_none() && !message.has(Name::Route) && message.has(Name::To));
+            assert_eq!(message.option_tags(Name::Require).count(), 0);
+            let header = message.first(Name::CallId).unwrap();
+            assert_eq!(message.range_of(header.value()), Some(header.value_range()));
+            assert_eq!(message.range_of(b"elsewhere"), None);
+        });
+    }
 }

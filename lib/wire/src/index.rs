@@ -44,7 +44,8 @@ pub struct Index {
     pub(crate) first: [u16; NAMES],
     pub(crate) message_len: u32,
     pub(crate) head_len: u32,
-    pub(crate) content_length: Option<u32>,
+    /// Number, and place of the method, of the CSeq.
+    pub(crate) cseq: Option<(u32, u32, u32)>,
     pub(crate) state: State,
 }
 
@@ -74,7 +75,7 @@ impl Default for Index {
             first: [NONE; NAMES],
             message_len: 0,
             head_len: 0,
-            content_length: None,
+            cseq: None,
             state: State::Empty,
         }
     }
@@ -115,7 +116,7 @@ impl Index {
         self.first = [NONE; NAMES];
         self.message_len = 0;
         self.head_len = 0;
-        self.content_length = None;
+        self.cseq = None;
         self.state = State::Empty;
     }
 

@@ -40,11 +40,13 @@ impl<'a> Message<'a> {
     }
 
     /// The whole message, without what stood behind its body in the datagram.
+    #[inline]
     pub fn bytes(self) -> &'a [u8] {
         self.bytes
     }
 
     /// Bytes of start line, headers and empty line.
+    #[inline]
     pub fn head_len(self) -> usize {
         self.index.head_len as usize
     }
@@ -55,6 +57,7 @@ impl<'a> Message<'a> {
     }
 
     /// The start line.
+    #[inline]
     pub fn start(self) -> Start<'a> {
         match self.index.start {
             StartLine::Request { method_end, uri_end } => Start::Request {
@@ -78,11 +81,13 @@ impl<'a> Message<'a> {
     }
 
     /// Whether it is a request.
+    #[inline]
     pub fn is_request(self) -> bool {
         matches!(self.index.start, StartLine::Request { .. })
     }
 
     /// A request's method.
+    #[inline]
     pub fn method(self) -> Option<Method<'a>> {
         match self.start() {
             Start::Request { method, .. } => Some(method),
@@ -91,6 +96,7 @@ impl<'a> Message<'a> {
     }
 
     /// A response's status code.
+    #[inline]
     pub fn status(self) -> Option<u16> {
         match self.start() {
             Start::Request { .. } => None,
@@ -99,6 +105,7 @@ impl<'a> Message<'a> {
     }
 
     /// A request's Request-URI.
+    #[inline]
     pub fn request_uri(self) -> Option<&'a [u8]> {
         match self.start() {
             Start::Request { uri, .. } => Some(uri),
@@ -107,6 +114,7 @@ impl<'a> Message<'a> {
     }
 
     /// Place of the Request-URI; empty for a response.
+    #[inline]
     pub fn request_uri_range(self) -> Range<usize> {
         match self.index.start {
             StartLine::Request { method_end, uri_end } => method_end as usize + 1..uri_end as usize,
@@ -115,21 +123,25 @@ impl<'a> Message<'a> {
     }
 
     /// All headers in order.
+    #[inline]
     pub fn headers(self) -> Headers<'a> {
         Headers::all(self.bytes, self.index)
     }
 
     /// All headers of one name, in order. With [`Name::Other`]: all that have no name here.
+    #[inline]
     pub fn all(self, name: Name) -> Headers<'a> {
         Headers::only(self.bytes, self.index, name)
     }
 
     /// The first header of that name. Constant time.
+    #[inline]
     pub fn first(self, name: Name) -> Option<Header<'a>> {
         self.index.line(name).map(|line| Header::new(self.bytes, line))
     }
 
     /// Whether a header of that name is there. Constant time.
+    #[inline]
     pub fn has(self, name: Name) -> bool {
         self.index.first[name as usize] != NONE
     }
@@ -143,8 +155,9 @@ impl<'a> Message<'a> {
     }
 
     /// The comma-separated values of all headers of one name, top to bottom. Only for headers whose grammar is a list.
+    #[inline]
     pub fn values(self, name: Name) -> Values<'a> {
-        Values::of(self.all(name))
+        Values::of(self.bytes, self.index, name)
     }
 
     /// Where in the message a part obtained from it stands. None for bytes from elsewhere.
@@ -158,6 +171,7 @@ impl<'a> Message<'a> {
     ///
     /// # Errors
     /// [`Malformed`] when it does not follow the grammar.
+    #[inline]
     pub fn top_via(self) -> Result<Via<'a>, Malformed> {
         let value = self.values(Name::Via).next().ok_or(Malformed::new("Via", 0))?;
         Via::of(value)
@@ -171,6 +185,7 @@ impl<'a> Message<'a> {
     }
 
     /// The Call-ID. Compared byte by byte (§20.8).
+    #[inline]
     pub fn call_id(self) -> &'a [u8] {
         self.first(Name::CallId).map_or(b"", |header| header.value())
     }
@@ -179,7 +194,12 @@ impl<'a> Message<'a> {
     ///
     /// # Errors
     /// [`Malformed`]; not for a message that [`crate::parse`] accepted.
+    #[inline]
     pub fn cseq(self) -> Result<CSeq<'a>, Malformed> {
+        if let Some((number, method_start, method_end)) = self.index.cseq {
+            let method = Method::from_bytes(&self.bytes[method_start as usize..method_end as usize]);
+            return Ok(CSeq { number, method });
+        }
         let header = self.first(Name::CSeq).ok_or(Malformed::new("CSeq", 0))?;
         CSeq::parse(header.value()).map_err(|malformed| malformed.behind(header.value_range().start))
     }
@@ -188,6 +208,7 @@ impl<'a> Message<'a> {
     ///
     /// # Errors
     /// [`Malformed`] when it does not follow the grammar.
+    #[inline]
     pub fn from(self) -> Result<NameAddr<'a>, Malformed> {
         self.address(Name::From)
     }
@@ -196,6 +217,7 @@ impl<'a> Message<'a> {
     ///
     /// # Errors
     /// [`Malformed`] when it does not follow the grammar.
+    #[inline]
     pub fn to(self) -> Result<NameAddr<'a>, Malformed> {
         self.address(Name::To)
     }
@@ -204,6 +226,7 @@ impl<'a> Message<'a> {
     ///
     /// # Errors
     /// [`Malformed`] when it is no number from 0 to 255 (§20.22).
+    #[inline]
     pub fn max_forwards(self) -> Result<Option<u8>, Malformed> {
         self.number(Name::MaxForwards, |text| {
             parse_u32(text).and_then(|number| u8::try_from(number).ok())
@@ -214,6 +237,7 @@ impl<'a> Message<'a> {
     ///
     /// # Errors
     /// [`Malformed`] when it is no number.
+    #[inline]
     pub fn expires(self) -> Result<Option<u32>, Malformed> {
         self.number(Name::Expires, parse_seconds)
     }
@@ -222,6 +246,7 @@ impl<'a> Message<'a> {
     ///
     /// # Errors
     /// [`Malformed`]; not for a message that [`crate::parse`] accepted.
+    #[inline]
     pub fn content_length(self) -> Result<Option<usize>, Malformed> {
         self.number(Name::ContentLength, |text| {
             parse_u32(text).map(|number| number as usize)
@@ -245,11 +270,13 @@ impl<'a> Message<'a> {
     }
 
     /// The Route set from the top.
+    #[inline]
     pub fn routes(self) -> NameAddrs<'a> {
         self.addresses(Name::Route)
     }
 
     /// The Record-Route set from the top.
+    #[inline]
     pub fn record_routes(self) -> NameAddrs<'a> {
         self.addresses(Name::RecordRoute)
     }
@@ -260,10 +287,11 @@ impl<'a> Message<'a> {
     }
 
     /// The addresses in all headers of one name.
+    #[inline]
     pub fn addresses(self, name: Name) -> NameAddrs<'a> {
         NameAddrs {
             values: self.values(name),
-            field: name.text(),
+            name,
         }
     }
 
@@ -275,9 +303,10 @@ impl<'a> Message<'a> {
     }
 
     /// The address in a header that holds one.
+    #[inline]
     fn address(self, name: Name) -> Result<NameAddr<'a>, Malformed> {
         let header = self.first(name).ok_or(Malformed::new(name.text(), 0))?;
-        NameAddr::of(Value::whole(header), name.text())
+        NameAddr::of(Value::whole(header), name)
     }
 
     /// The number in a header that holds one; none if absent.

@@ -115,44 +115,42 @@ impl Name {
     }
 
     /// The name that stands at `start` in `bytes`. Reads beyond its end where there are bytes, to take eight at a time.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn at(bytes: &[u8], start: usize, len: usize) -> Name {
-        if len == 1 {
-            return COMPACT[bytes[start] as usize];
+        if len < 2 {
+            return bytes[start..start + len]
+                .first()
+                .map_or(Name::Other, |letter| COMPACT[*letter as usize]);
         }
-        if len == 0 || len > LONGEST {
-            return Name::Other;
-        }
-        let candidate = SLOTS[slot(len, bytes[start], bytes[start + len / 2], bytes[start + len - 1])];
+        let (head, tail) = if len >= 8 {
+            (lower_word(bytes, start), lower_word(bytes, start + len - 8))
+        } else {
+            (lower_word(bytes, start) & ((1 << (len * 8)) - 1), 0)
+        };
+        let candidate = SLOTS[slot(head, tail)];
         let spelling = &SPELLINGS[candidate as usize];
-        if spelling.len as usize != len {
-            return Name::Other;
+        let is_same = spelling.head == head && spelling.tail == tail && spelling.len as usize == len;
+        // Head and tail cover sixteen letters.
+        if is_same && (len <= 16 || crate::eq_ignore_case(&bytes[start..start + len], candidate.text().as_bytes())) {
+            candidate
+        } else {
+            Name::Other
         }
-        let mut at = 0;
-        while at < len {
-            let rest = len - at;
-            let mask = if rest >= 8 { u64::MAX } else { (1 << (rest * 8)) - 1 };
-            if (lower_word(bytes, start + at) ^ spelling.words[at / 8]) & mask != 0 {
-                return Name::Other;
-            }
-            at += 8;
-        }
-        candidate
     }
 }
 
-/// A name in lower case, eight bytes a word.
+/// A name in lower case: its first eight letters, padded with zeros, and its last eight, zero if it is shorter.
 #[derive(Clone, Copy)]
 struct Spelling {
+    head: u64,
+    tail: u64,
     len: u8,
-    words: [u64; LONGEST.div_ceil(8)],
 }
 
-const LONGEST: usize = "Proxy-Authentication-Info".len();
-const SLOT_COUNT: usize = 256;
+const SLOT_BITS: u32 = 8;
 
 static SPELLINGS: [Spelling; NAMES] = spellings();
-static SLOTS: [Name; SLOT_COUNT] = slots();
+static SLOTS: [Name; 1 << SLOT_BITS] = slots();
 static COMPACT: [Name; 256] = compact();
 
 /// Eight bytes with bit 5 set, which makes capital letters small and leaves small letters and `-` alone. What else it maps to a
@@ -161,60 +159,64 @@ static COMPACT: [Name; 256] = compact();
 fn lower_word(bytes: &[u8], at: usize) -> u64 {
     let word = match bytes.get(at..at + 8).and_then(|chunk| chunk.try_into().ok()) {
         Some(chunk) => u64::from_le_bytes(chunk),
-        None => {
-            let mut chunk = [0; 8];
-            for (to, from) in chunk.iter_mut().zip(&bytes[at..]) {
-                *to = *from;
-            }
-            u64::from_le_bytes(chunk)
-        }
+        None => last_word(bytes, at),
     };
     word | 0x2020_2020_2020_2020
 }
 
-/// Where a name of that length, first, middle and last letter lies in [`SLOTS`]. The factors were searched for by trial: no two
-/// names share a slot.
-#[inline(always)]
-const fn slot(len: usize, first: u8, middle: u8, last: u8) -> usize {
-    let [by_first, by_middle, by_last, by_len] = FACTORS;
-    ((first | 0x20) as usize * by_first
-        + (middle | 0x20) as usize * by_middle
-        + (last | 0x20) as usize * by_last
-        + len * by_len)
-        % SLOT_COUNT
+/// The fewer than eight bytes from `at` to the end.
+#[cold]
+fn last_word(bytes: &[u8], at: usize) -> u64 {
+    let mut chunk = [0; 8];
+    for (to, from) in chunk.iter_mut().zip(&bytes[at..]) {
+        *to = *from;
+    }
+    u64::from_le_bytes(chunk)
 }
 
-const FACTORS: [usize; 4] = [112, 54, 190, 15];
+/// Where a name lies in [`SLOTS`].
+#[inline(always)]
+const fn slot(head: u64, tail: u64) -> usize {
+    ((head ^ tail.rotate_left(1)).wrapping_mul(FACTOR) >> (u64::BITS - SLOT_BITS)) as usize
+}
+
+/// Found by trial: no two names share a slot.
+const FACTOR: u64 = 0x6550_2b01_7668_72ed;
 
 const fn spellings() -> [Spelling; NAMES] {
     let mut table = [Spelling {
+        head: 0,
+        tail: 0,
         len: 0,
-        words: [0; LONGEST.div_ceil(8)],
     }; NAMES];
     let mut at = 0;
     while at < KNOWN.len() {
         let text = KNOWN[at].1.as_bytes();
-        assert!(text.len() <= LONGEST);
-        table[at].len = text.len() as u8;
+        let len = text.len();
         let mut letter = 0;
-        while letter < text.len() {
-            table[at].words[letter / 8] |= ((text[letter] | 0x20) as u64) << (letter % 8 * 8);
+        while letter < len && letter < 8 {
+            table[at].head |= ((text[letter] | 0x20) as u64) << (letter * 8);
+            if len >= 8 {
+                table[at].tail |= ((text[len - 8 + letter] | 0x20) as u64) << (letter * 8);
+            }
             letter += 1;
         }
+        table[at].len = len as u8;
         at += 1;
     }
     table
 }
 
-const fn slots() -> [Name; SLOT_COUNT] {
-    let mut table = [Name::Other; SLOT_COUNT];
+const fn slots() -> [Name; 1 << SLOT_BITS] {
+    let spellings = spellings();
+    let mut table = [Name::Other; 1 << SLOT_BITS];
     let mut at = 0;
     while at < KNOWN.len() {
-        let text = KNOWN[at].1.as_bytes();
-        let slot = slot(text.len(), text[0], text[text.len() / 2], text[text.len() - 1]);
+        let spelling = spellings[at];
+        let slot = slot(spelling.head, spelling.tail);
         assert!(
             matches!(table[slot], Name::Other),
-            "two names in one slot: search other factors"
+            "two names in one slot: search another factor"
         );
         table[slot] = KNOWN[at].0;
         at += 1;

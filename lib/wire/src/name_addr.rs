@@ -1,7 +1,7 @@
 //! `name-addr` and `addr-spec` with their parameters: From, To, Contact, Route and their like (RFC 3261 §20.10, §25.1).
 
 use crate::{
-    Malformed, Params, Q, Uri, Value, Values,
+    Malformed, Name, Params, Q, Uri, Value, Values,
     number::parse_seconds,
     params::{self, MAX_PARAMS},
     text::{self, LWS, URI_STOP},
@@ -12,7 +12,7 @@ use std::ops::Range;
 #[derive(Clone, Copy, Debug)]
 pub struct NameAddr<'a> {
     value: Value<'a>,
-    field: &'static str,
+    name: Name,
     /// The display name as received, quotes included; empty if none.
     pub display: &'a [u8],
     /// The URI as received, without angle brackets.
@@ -28,11 +28,12 @@ impl<'a> NameAddr<'a> {
     /// # Errors
     /// [`Malformed`]: unbalanced quotes or brackets, an empty URI, empty parameters. The URI itself is not looked into.
     pub fn parse(text: &'a [u8]) -> Result<NameAddr<'a>, Malformed> {
-        NameAddr::of(Value::alone(text), "address")
+        NameAddr::of(Value::alone(text), Name::Other)
     }
 
-    pub(crate) fn of(value: Value<'a>, field: &'static str) -> Result<NameAddr<'a>, Malformed> {
-        read(value, field).map_err(|offset| Malformed::new(field, value.range().start + offset))
+    #[inline]
+    pub(crate) fn of(value: Value<'a>, name: Name) -> Result<NameAddr<'a>, Malformed> {
+        read(value, name).map_err(|offset| malformed(name, value.range().start + offset))
     }
 
     /// The URI, parsed.
@@ -57,7 +58,7 @@ impl<'a> NameAddr<'a> {
             None => Ok(None),
             Some(value) => match value.and_then(Q::parse) {
                 Some(q) => Ok(Some(q)),
-                None => Err(Malformed::new(self.field, self.range().start)),
+                None => Err(malformed(self.name, self.range().start)),
             },
         }
     }
@@ -87,19 +88,20 @@ impl<'a> NameAddr<'a> {
 }
 
 /// Reads a value, or tells the offset of what breaks the grammar.
-fn read<'a>(value: Value<'a>, field: &'static str) -> Result<NameAddr<'a>, usize> {
+#[inline]
+fn read(value: Value<'_>, name: Name) -> Result<NameAddr<'_>, usize> {
     let text = value.text();
     let Parts {
         display_end,
         uri,
         params_start,
     } = parts(text)?;
-    if uri.is_empty() || text::any(&text[uri.clone()], URI_STOP) {
+    if uri.is_empty() || text::seen(&text[uri.clone()]) & URI_STOP != 0 {
         return Err(uri.start);
     }
     let mut name_addr = NameAddr {
         value,
-        field,
+        name,
         display: &text[..display_end],
         uri: &text[uri],
         params: Params::new(&text[params_start..]),
@@ -120,6 +122,12 @@ fn read<'a>(value: Value<'a>, field: &'static str) -> Result<NameAddr<'a>, usize
     Ok(name_addr)
 }
 
+#[cold]
+fn malformed(name: Name, offset: usize) -> Malformed {
+    let field = if name == Name::Other { "address" } else { name.text() };
+    Malformed::new(field, offset)
+}
+
 /// Where the parts of an address are.
 struct Parts {
     display_end: usize,
@@ -128,6 +136,9 @@ struct Parts {
 }
 
 fn parts(text: &[u8]) -> Result<Parts, usize> {
+    if text.first() == Some(&b'<') {
+        return bracketed(text, 0, 0);
+    }
     if text.first() == Some(&b'"') {
         let display_end = text::skip_quoted(text, 0).ok_or(0usize)?;
         let open = text::skip_lws(text, display_end);
@@ -163,11 +174,11 @@ fn bracketed(text: &[u8], display_end: usize, open: usize) -> Result<Parts, usiz
     if text.get(open) != Some(&b'<') {
         return Err(open);
     }
-    let len = memchr::memchr(b'>', &text[open..]).ok_or(open)?;
+    let close = text::find_byte(text, open, b'>').ok_or(open)?;
     Ok(Parts {
         display_end,
-        uri: open + 1..open + len,
-        params_start: open + len + 1,
+        uri: open + 1..close,
+        params_start: close + 1,
     })
 }
 
@@ -180,14 +191,14 @@ fn is_no_display(byte: u8) -> bool {
 #[derive(Clone, Debug)]
 pub struct NameAddrs<'a> {
     pub(crate) values: Values<'a>,
-    pub(crate) field: &'static str,
+    pub(crate) name: Name,
 }
 
 impl<'a> Iterator for NameAddrs<'a> {
     type Item = Result<NameAddr<'a>, Malformed>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.values.next().map(|value| NameAddr::of(value, self.field))
+        self.values.next().map(|value| NameAddr::of(value, self.name))
     }
 }
 

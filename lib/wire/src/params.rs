@@ -1,6 +1,6 @@
 //! Parameters behind a semicolon: of header fields and of URIs (RFC 3261 §25.1 `generic-param`, `uri-parameters`).
 
-use crate::text::{self, PARAM_STOP, TOKEN};
+use crate::text::{self, TOKEN};
 
 /// Most parameters of one value. More are refused as malformed: comparing two lists costs their product.
 pub(crate) const MAX_PARAMS: usize = 64;
@@ -128,7 +128,7 @@ pub(crate) fn take(text: &[u8], at: usize) -> Result<Option<(Param<'_>, usize)>,
         let end = text::skip_quoted(text, value_start).ok_or(value_start)?;
         (&text[value_start + 1..end - 1], end)
     } else {
-        let end = text::until(text, value_start, PARAM_STOP);
+        let end = text::param_end(text, value_start);
         (&text[value_start..end], end)
     };
     Ok(Some((

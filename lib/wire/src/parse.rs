@@ -110,7 +110,7 @@ fn logical_line(bytes: &[u8], start: usize) -> Option<Line> {
     let mut is_folded = false;
     let mut stray = None;
     loop {
-        let content_end = at + memchr::memchr3(b'\r', b'\n', 0, bytes.get(at..)?)?;
+        let content_end = text::find_control(bytes, at)?;
         match bytes[content_end..] {
             [b'\r', b'\n', b' ' | b'\t', ..] => {
                 is_folded = true;
@@ -124,6 +124,8 @@ fn logical_line(bytes: &[u8], start: usize) -> Option<Line> {
                     stray,
                 });
             }
+            // Controls that are no line ends and end no string: odd, but all read them alike.
+            [byte, ..] if !matches!(byte, b'\r' | b'\n' | 0) => at = content_end + 1,
             // The one NUL that may be there, in a quoted pair (§25.1, RFC 4475 §3.1.1.2).
             [0, ..] if content_end > start && bytes[content_end - 1] == b'\\' => at = content_end + 1,
             _ => {
@@ -177,7 +179,7 @@ fn headers(bytes: &[u8], first: usize, index: &mut Index, limits: &Limits, fault
 /// Cuts a header line without its CRLF into name and value; none if it has no name that is a token, or no colon.
 #[inline]
 pub(crate) fn split_header(bytes: &[u8], start: usize, content_end: usize) -> Option<HeaderLine> {
-    let colon = start + find_colon(&bytes[start..content_end])?;
+    let colon = text::find_byte(&bytes[..content_end], start, b':')?;
     let mut name_end = colon;
     // HCOLON: white space may stand before the colon, but no folding.
     while name_end > start && matches!(bytes[name_end - 1], b' ' | b'\t') {
@@ -204,25 +206,6 @@ pub(crate) fn split_header(bytes: &[u8], start: usize, content_end: usize) -> Op
         name_len,
         name,
     })
-}
-
-/// Position of the first colon: names are short, so eight bytes at a time and no call.
-#[inline]
-fn find_colon(line: &[u8]) -> Option<usize> {
-    const COLONS: u64 = u64::from_le_bytes([b':'; 8]);
-    const LOW: u64 = u64::from_le_bytes([0x01; 8]);
-    const HIGH: u64 = u64::from_le_bytes([0x80; 8]);
-    let (chunks, rest) = line.as_chunks::<8>();
-    for (position, chunk) in chunks.iter().enumerate() {
-        let word = u64::from_le_bytes(*chunk) ^ COLONS;
-        let found = word.wrapping_sub(LOW) & !word & HIGH;
-        if found != 0 {
-            return Some(position * 8 + found.trailing_zeros() as usize / 8);
-        }
-    }
-    rest.iter()
-        .position(|byte| *byte == b':')
-        .map(|position| chunks.len() * 8 + position)
 }
 
 /// Puts a header into the index, and looks at repetitions.
@@ -260,7 +243,6 @@ fn framing(bytes: &[u8], index: &mut Index) -> Result<(), Fault> {
     let length = parse_u32(&bytes[line.value_start as usize..line.value_end as usize]).ok_or(Fault::Malformed(
         Malformed::new("Content-Length", line.value_start as usize),
     ))?;
-    index.content_length = Some(length);
     match index.head_len.checked_add(length) {
         Some(message_len) if message_len <= index.message_len => {
             index.message_len = message_len;
@@ -271,7 +253,7 @@ fn framing(bytes: &[u8], index: &mut Index) -> Result<(), Fault> {
 }
 
 /// The headers that match a message to its transaction: present, and readable as far as matching needs.
-fn matching(bytes: &[u8], index: &Index) -> Result<(), Fault> {
+fn matching(bytes: &[u8], index: &mut Index) -> Result<(), Fault> {
     let present = |name| index.line(name).ok_or(Fault::Missing(name));
     let value = |line: HeaderLine| &bytes[line.value_start as usize..line.value_end as usize];
     for name in [Name::Via, Name::From, Name::To] {
@@ -287,10 +269,10 @@ fn matching(bytes: &[u8], index: &Index) -> Result<(), Fault> {
     let line = present(Name::CSeq)?;
     let cseq = CSeq::parse(value(line))
         .map_err(|at| Fault::Malformed(Malformed::new("CSeq", line.value_start as usize + at.offset)))?;
+    let method = cseq.method.as_bytes();
+    index.cseq = Some((cseq.number, line.value_end - method.len() as u32, line.value_end));
     match index.start {
-        StartLine::Request { method_end, .. } if cseq.method.as_bytes() != &bytes[..method_end as usize] => {
-            Err(Fault::CSeqMethod)
-        }
+        StartLine::Request { method_end, .. } if method != &bytes[..method_end as usize] => Err(Fault::CSeqMethod),
         _ => Ok(()),
     }
 }
@@ -301,26 +283,21 @@ fn start_line(line: &[u8], index: &mut Index) -> Result<(), Fault> {
         return status_line(line, rest, index);
     }
     let method_end = text::skip(line, 0, TOKEN);
-    let looks_like_sip =
-        method_end > 0 && line.get(method_end) == Some(&b' ') && memchr::memmem::find(line, b"SIP/").is_some();
-    if !looks_like_sip {
+    if method_end == 0 || line.get(method_end) != Some(&b' ') {
         return Err(Fault::NotSip);
     }
     let uri_start = method_end + 1;
-    let uri_end = memchr::memchr(b' ', &line[uri_start..]).map_or(line.len(), |len| uri_start + len);
+    let uri_end = text::find_byte(line, uri_start, b' ').unwrap_or(line.len());
     index.start = StartLine::Request {
         method_end: method_end as u32,
         uri_end: uri_end as u32,
     };
-    let version = line.get(uri_end + 1..).ok_or(Fault::StartLine)?;
     // One space on either side of the URI, none in it and none at the end (RFC 3261 §7.1).
-    let after = strip_version(version).ok_or(Fault::StartLine)?;
-    if uri_end == uri_start || line[uri_start..uri_end].contains(&b'\t') {
-        return Err(Fault::StartLine);
-    }
-    match after {
-        b"2.0" => Ok(()),
-        other if is_version(other) => Err(Fault::Version),
+    match line.get(uri_end + 1..).and_then(strip_version) {
+        Some(b"2.0") if uri_end > uri_start && text::find_byte(&line[..uri_end], uri_start, b'\t').is_none() => Ok(()),
+        Some(version) if version != b"2.0" && is_version(version) => Err(Fault::Version),
+        // Another protocol, or one of ours gone wrong: the first gets no answer.
+        _ if memchr::memmem::find(line, b"SIP/").is_none() => Err(Fault::NotSip),
         _ => Err(Fault::StartLine),
     }
 }
@@ -333,7 +310,7 @@ fn status_line(line: &[u8], rest: &[u8], index: &mut Index) -> Result<(), Fault>
         reason_start: end,
         reason_end: end,
     };
-    let version_len = text::until(rest, 0, LWS);
+    let version_len = rest.iter().position(|byte| text::is(*byte, LWS)).unwrap_or(rest.len());
     match &rest[..version_len] {
         b"2.0" => {}
         other if is_version(other) => return Err(Fault::Version),

@@ -35,6 +35,7 @@ impl<'a> Via<'a> {
         Via::of(Value::alone(text))
     }
 
+    #[inline]
     pub(crate) fn of(value: Value<'a>) -> Result<Via<'a>, Malformed> {
         read(value).map_err(|offset| Malformed::new("Via", value.range().start + offset))
     }
@@ -66,6 +67,7 @@ impl<'a> Via<'a> {
 }
 
 /// Reads a value, or tells the offset of what breaks the grammar.
+#[inline]
 fn read(value: Value<'_>) -> Result<Via<'_>, usize> {
     let text = value.text();
     let transport_start = sent_protocol(text)?;

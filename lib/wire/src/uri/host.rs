@@ -55,15 +55,16 @@ impl<'a> Host<'a> {
             let end = at + memchr::memchr(b']', &text[at..])?;
             return Some((Host::V6(parse_ipv6(&text[at + 1..end])?), end + 1));
         }
+        if let Some((addr, end)) = take_ipv4(text, at)
+            && !text.get(end).is_some_and(|byte| text::is(*byte, HOST))
+        {
+            return Some((Host::V4(addr), end));
+        }
         let end = text::skip(text, at, HOST);
         let name = &text[at..end];
-        // The last label of a name begins with a letter: what ends in digits and dots is an address or nothing (§25.1 toplabel).
-        let last = *name.strip_suffix(b".").unwrap_or(name).last()?;
-        if last.is_ascii_digit()
-            && name[0].is_ascii_digit()
-            && name.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.')
-        {
-            return Some((Host::V4(parse_ipv4(name)?), end));
+        // The last label of a name begins with a letter: what has none but digits and dots is an address or nothing (§25.1 toplabel).
+        if name.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.') {
+            return None;
         }
         name.iter()
             .any(u8::is_ascii_alphanumeric)
@@ -71,28 +72,30 @@ impl<'a> Host<'a> {
     }
 }
 
-/// Four decimal numbers; leading zeros are refused, since some would read them as octal.
-fn parse_ipv4(text: &[u8]) -> Option<Ipv4Addr> {
+/// The address that begins at `at`, and where it ends. Leading zeros are refused, since some would read them as octal.
+#[inline]
+fn take_ipv4(text: &[u8], at: usize) -> Option<(Ipv4Addr, usize)> {
     let mut octets = [0u8; 4];
-    let mut position = 0;
-    let mut digits = 0;
-    for byte in text {
-        if *byte == b'.' {
-            if digits == 0 || position == 3 {
+    let mut at = at;
+    for (position, octet) in octets.iter_mut().enumerate() {
+        if position > 0 {
+            if text.get(at) != Some(&b'.') {
                 return None;
             }
-            position += 1;
-            digits = 0;
-            continue;
+            at += 1;
         }
-        let octet = &mut octets[position];
-        if digits == 1 && *octet == 0 {
+        let start = at;
+        let mut value = 0u32;
+        while at < text.len() && at < start + 4 && text[at].is_ascii_digit() {
+            value = value * 10 + u32::from(text[at] - b'0');
+            at += 1;
+        }
+        if at == start || at > start + 1 && text[start] == b'0' {
             return None;
         }
-        *octet = octet.checked_mul(10)?.checked_add(byte.wrapping_sub(b'0'))?;
-        digits += 1;
+        *octet = u8::try_from(value).ok()?;
     }
-    (position == 3 && digits > 0).then_some(Ipv4Addr::from(octets))
+    Some((Ipv4Addr::from(octets), at))
 }
 
 /// What stands between the brackets. `:::` before an IPv4 part is read as `::`: a mistake of RFC 3261's own grammar that RFC 5118 §4.10 wants

@@ -12,7 +12,7 @@ use crate::{
     Malformed, Params,
     number::parse_port,
     params::MAX_PARAMS,
-    text::{self, URI_STOP},
+    text::{self, AT, PERCENT, QUESTION, URI_STOP},
 };
 
 /// A URI's scheme.
@@ -98,11 +98,15 @@ fn read(text: &[u8]) -> Result<Uri<'_>, usize> {
         params: Params::default(),
         headers: b"",
     };
-    if start == text.len() || text::any(&text[start..], URI_STOP) {
+    let seen = text::seen(&text[start..]);
+    if start == text.len() || seen & URI_STOP != 0 {
         return Err(start);
     }
+    if seen & PERCENT != 0 && !matches!(scheme, Scheme::Other(_)) {
+        check_escapes(text, start)?;
+    }
     match scheme {
-        Scheme::Sip | Scheme::Sips => sip(bare, start),
+        Scheme::Sip | Scheme::Sips => sip(bare, start, seen),
         Scheme::Tel => tel(bare, start),
         Scheme::Other(_) => Ok(bare),
     }
@@ -127,19 +131,23 @@ fn scheme(text: &[u8]) -> Result<(Scheme<'_>, usize), usize> {
 }
 
 /// Reads what follows `sip:` or `sips:`.
-fn sip(mut uri: Uri<'_>, start: usize) -> Result<Uri<'_>, usize> {
+fn sip(mut uri: Uri<'_>, start: usize, seen: u16) -> Result<Uri<'_>, usize> {
     let text = uri.text;
     let mut at = start;
-    if let Some(len) = memchr::memchr(b'@', &text[start..]) {
-        let userinfo = &text[start..start + len];
-        let user_len = memchr::memchr(b':', userinfo).unwrap_or(len);
-        check_escapes(text, start, start + len)?;
+    if seen & AT != 0 {
+        let user_end = text::find_byte(text, start, b'@').unwrap_or(start);
+        at = user_end + 1;
+        if let Some(second) = text::find_byte(text, at, b'@') {
+            // Nobody knows which host is meant.
+            return Err(second);
+        }
+        let userinfo = &text[start..user_end];
+        let user_len = text::find_byte(userinfo, 0, b':').unwrap_or(userinfo.len());
         if user_len == 0 {
             return Err(start);
         }
         uri.user = Some(&userinfo[..user_len]);
         uri.password = userinfo.get(user_len + 1..);
-        at = start + len + 1;
     }
     let (host, host_end) = Host::take(text, at).ok_or(at)?;
     uri.host = host;
@@ -155,17 +163,16 @@ fn sip(mut uri: Uri<'_>, start: usize) -> Result<Uri<'_>, usize> {
     if at == text.len() {
         return Ok(uri);
     }
-    let question = memchr::memchr(b'?', &text[at..]).map(|len| at + len);
+    let question = if seen & QUESTION != 0 {
+        text::find_byte(text, at, b'?')
+    } else {
+        None
+    };
     uri.params = parameters(text, at, question.unwrap_or(text.len()))?;
     if let Some(question) = question {
         uri.headers = &text[question + 1..];
     }
-    check_escapes(text, at, text.len())?;
-    match memchr::memchr(b'@', &text[at..]) {
-        // A second one: nobody knows which host is meant.
-        Some(len) => Err(at + len),
-        None => Ok(uri),
-    }
+    Ok(uri)
 }
 
 /// Reads what follows `tel:` (RFC 3966 §3).
@@ -185,7 +192,6 @@ fn tel(mut uri: Uri<'_>, start: usize) -> Result<Uri<'_>, usize> {
     }
     uri.user = Some(number);
     uri.params = parameters(text, end, text.len())?;
-    check_escapes(text, end, text.len())?;
     Ok(uri)
 }
 
@@ -204,18 +210,18 @@ fn parameters(text: &[u8], start: usize, end: usize) -> Result<Params<'_>, usize
         return Err(start);
     }
     // Empty parameters, as in `;lr;`, are against the grammar, common, and no riddle.
-    if memchr::memchr_iter(b';', params).count() > MAX_PARAMS {
+    if params.len() > MAX_PARAMS && memchr::memchr_iter(b';', params).count() > MAX_PARAMS {
         return Err(start);
     }
     Ok(Params::new(params))
 }
 
-/// Every `%` in a range begins an escape.
-fn check_escapes(text: &[u8], start: usize, end: usize) -> Result<(), usize> {
+/// Every `%` begins an escape.
+fn check_escapes(text: &[u8], start: usize) -> Result<(), usize> {
     let mut at = start;
-    while let Some(len) = memchr::memchr(b'%', &text[at..end]) {
+    while let Some(len) = memchr::memchr(b'%', &text[at..]) {
         at += len;
-        match text[at + 1..end] {
+        match text[at + 1..] {
             [high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => at += 3,
             _ => return Err(at),
         }
