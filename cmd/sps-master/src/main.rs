@@ -44,6 +44,9 @@ struct Args {
     /// Folder that holds the whole instance (configuration, data, sockets, logs) instead of the system's folders
     #[arg(long, env = "SPS_ROOT", value_name = "DIR")]
     root: Option<PathBuf>,
+    /// Stay in the foreground, as it does anyway, and log to the terminal as well
+    #[arg(long, conflicts_with = "background")]
+    foreground: bool,
     /// Leave the terminal and report to the process at the other end of stdout; for `spsctl start`
     #[arg(long)]
     background: bool,

@@ -7,7 +7,7 @@
 //! counted and the count is logged. Control characters are escaped. Spans are not used.
 
 use std::fmt::{self, Write as _};
-use std::io;
+use std::io::{self, IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -74,6 +74,7 @@ pub fn start_log_with(conf: LogConf) -> Result<(), Fatal> {
         }),
         wake: Condvar::new(),
         done: Condvar::new(),
+        echo: io::stderr().is_terminal(),
     };
     for (module, level) in conf.levels {
         lock(&log.levels).set(Some(&module), level);
@@ -177,6 +178,8 @@ struct Log {
     wake: Condvar,
     /// Written, or reopened.
     done: Condvar,
+    /// Somebody looks on: lines go to stderr as well.
+    echo: bool,
 }
 
 #[derive(Default)]
@@ -199,7 +202,7 @@ impl Log {
     fn say(&self, line: &[u8]) {
         let mut queue = lock(&self.queue);
         if let Some(file) = &mut queue.file {
-            let lost = file.write(line);
+            let lost = self.write(file, line);
             queue.lost += lost;
         } else if queue.lines.len() + line.len() > MAX_QUEUED_LEN {
             queue.lost += 1;
@@ -226,7 +229,7 @@ impl Log {
             let lost = std::mem::take(&mut queue.lost);
             drop(queue);
 
-            let mut lost_now = file.write(&lines);
+            let mut lost_now = self.write(&mut file, &lines);
             lines.clear();
             if lost > 0 {
                 self.compose(tracing::Level::WARN, module_path!(), &mut lines, |text| {
@@ -255,6 +258,14 @@ impl Log {
             }
             self.done.notify_all();
         }
+    }
+
+    fn write(&self, file: &mut LogFile, lines: &[u8]) -> u64 {
+        if self.echo {
+            // A terminal that is gone or held up costs its own lines only.
+            let _ = io::stderr().write_all(lines);
+        }
+        file.write(lines)
     }
 
     /// One line: the head, and what `fill` adds to it, without control characters.

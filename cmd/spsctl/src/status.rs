@@ -1,0 +1,311 @@
+//! `spsctl status`: each daemon, what SPS listens on, its limits and counters. 0 when SPS runs, 69 when it does not or a daemon has
+//! been given up.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Serialize;
+use sps_cli::{Exit, Failure, Output, Table};
+use sps_conf::Paths;
+use sps_daemon::{Orphan, find_orphans};
+use sps_ipc::operator::{self, Reply, Request, State};
+use sps_mapped::{BlockSnapshot, CountersReader};
+
+use crate::fail;
+use crate::master::{self, Master};
+
+/// What `--json` prints; the names are those of spsctl(1) and stay.
+#[derive(Debug, Serialize)]
+struct Shown {
+    running: bool,
+    /// True once every daemon has been ready.
+    ready: bool,
+    release: Option<String>,
+    generation: Option<u32>,
+    configuration: Option<u64>,
+    /// Milliseconds since 1970.
+    configured_at_ms: Option<u64>,
+    daemons: Vec<ShownDaemon>,
+    listen: Vec<ShownListen>,
+    open_files_limit: Option<u64>,
+    clock_jumps: Option<u64>,
+    disks: Vec<ShownDisk>,
+    /// By block (a daemon, a worker), then by name.
+    counters: BTreeMap<String, BTreeMap<String, u64>>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownDaemon {
+    name: String,
+    pid: Option<u32>,
+    state: &'static str,
+    uptime_s: u64,
+    restarts: u64,
+    memory_bytes: u64,
+    cpu_ms: u64,
+    /// How the last process of it ended; null while the first one lives.
+    last_end: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownListen {
+    transport: &'static str,
+    address: String,
+    sockets: u16,
+    receive_buffer_bytes: u32,
+    send_buffer_bytes: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownDisk {
+    folder: PathBuf,
+    free_bytes: u64,
+}
+
+pub fn run(paths: &Paths, out: Output) -> Result<(), Failure> {
+    let Some(mut master) = Master::connect(paths)? else {
+        return without_master(paths, out);
+    };
+    let status = match master.ask(out, &Request::Status)? {
+        Reply::Status(status) => status,
+        other => {
+            master::done(out, other)?;
+            return fail(Exit::Protocol, "sps-master answers what was not asked");
+        }
+    };
+    let failed: Vec<_> = status
+        .daemons
+        .iter()
+        .filter(|daemon| daemon.state == State::Failed)
+        .collect();
+    let failed = failed
+        .iter()
+        .map(|daemon| daemon.name.clone())
+        .collect::<Vec<_>>()
+        .join(", ");
+    show(out, &shown(paths, status))?;
+    if failed.is_empty() {
+        return Ok(());
+    }
+    fail(
+        Exit::Unavailable,
+        format!("given up, because it died too often in a row: {failed}"),
+    )
+    .map_err(|failure: Failure| failure.cure("the error log says why; spsctl reload tries again"))
+}
+
+/// Daemons may have outlived their master.
+fn without_master(paths: &Paths, out: Output) -> Result<(), Failure> {
+    let orphans = find_orphans(&paths.run);
+    let daemon = |orphan: &Orphan| ShownDaemon {
+        name: orphan.name.clone(),
+        pid: Some(orphan.pid),
+        state: "orphaned",
+        uptime_s: 0,
+        restarts: 0,
+        memory_bytes: 0,
+        cpu_ms: 0,
+        last_end: None,
+    };
+    let shown = Shown {
+        running: false,
+        ready: false,
+        release: None,
+        generation: None,
+        configuration: None,
+        configured_at_ms: None,
+        daemons: orphans.iter().map(daemon).collect(),
+        listen: Vec::new(),
+        open_files_limit: None,
+        clock_jumps: None,
+        disks: disks(paths),
+        counters: BTreeMap::new(),
+    };
+    if out.is_json() || !orphans.is_empty() {
+        show(out, &shown)?;
+    }
+    if orphans.is_empty() {
+        return fail(Exit::Unavailable, master::NOT_RUNNING);
+    }
+    fail(
+        Exit::Unavailable,
+        "sps-master does not run; these daemons outlived it and go on serving",
+    )
+    .map_err(|failure: Failure| failure.cure("spsctl start ends them and starts all anew; spsctl stop ends them"))
+}
+
+fn shown(paths: &Paths, status: operator::Status) -> Shown {
+    let counters = CountersReader::open(&Paths::counters(&paths.generation(status.generation)));
+    Shown {
+        running: true,
+        ready: status.ready,
+        release: Some(status.release),
+        generation: Some(status.generation),
+        configuration: Some(status.configuration),
+        configured_at_ms: Some(status.configured_at_ms),
+        daemons: status.daemons.into_iter().map(daemon).collect(),
+        listen: status.listening.into_iter().map(listen).collect(),
+        open_files_limit: Some(status.open_files_limit),
+        clock_jumps: Some(status.clock_jumps),
+        disks: disks(paths),
+        // No page yet: nobody has counted anything.
+        counters: counters.map(|reader| by_name(reader.snapshot())).unwrap_or_default(),
+    }
+}
+
+fn daemon(daemon: operator::Daemon) -> ShownDaemon {
+    ShownDaemon {
+        name: daemon.name,
+        pid: daemon.pid,
+        state: daemon.state.as_str(),
+        uptime_s: daemon.uptime_ms / 1_000,
+        restarts: daemon.restarts,
+        memory_bytes: daemon.memory_len,
+        cpu_ms: daemon.cpu_ms,
+        last_end: Some(daemon.last_end).filter(|end| !end.is_empty()),
+    }
+}
+
+fn listen(listening: operator::Listening) -> ShownListen {
+    ShownListen {
+        transport: listening.transport.as_str(),
+        address: listening.address.to_string(),
+        sockets: listening.sockets,
+        receive_buffer_bytes: listening.receive_buffer_len,
+        send_buffer_bytes: listening.send_buffer_len,
+    }
+}
+
+fn by_name(blocks: Vec<BlockSnapshot>) -> BTreeMap<String, BTreeMap<String, u64>> {
+    blocks
+        .into_iter()
+        .map(|block| (block.label, block.values.into_iter().collect()))
+        .collect()
+}
+
+/// Room where data and logs are written.
+fn disks(paths: &Paths) -> Vec<ShownDisk> {
+    let free = |folder: &PathBuf| {
+        let stat = rustix::fs::statvfs(folder).ok()?;
+        Some(ShownDisk {
+            folder: folder.clone(),
+            free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+        })
+    };
+    [&paths.data, &paths.log].into_iter().filter_map(free).collect()
+}
+
+/// For people: the daemons, where they listen, and the counters that are not zero, summed over the workers.
+fn show(out: Output, shown: &Shown) -> Result<(), Failure> {
+    if out.is_json() {
+        return out.json(shown);
+    }
+    let mut table = Table::new(["name", "state", "pid", "uptime", "restarts", "memory", "last end"]).right([2, 4, 5]);
+    for daemon in &shown.daemons {
+        table.row([
+            daemon.name.clone(),
+            daemon.state.into(),
+            daemon.pid.map_or(String::new(), |pid| pid.to_string()),
+            duration(daemon.uptime_s),
+            daemon.restarts.to_string(),
+            bytes(daemon.memory_bytes),
+            daemon.last_end.clone().unwrap_or_default(),
+        ]);
+    }
+    let mut text = table.to_string();
+    if !shown.listen.is_empty() {
+        let mut table = Table::new(["listen", "address", "sockets", "receive buffer", "send buffer"]).right([2, 3, 4]);
+        for listen in &shown.listen {
+            table.row([
+                listen.transport.into(),
+                listen.address.clone(),
+                listen.sockets.to_string(),
+                bytes(listen.receive_buffer_bytes.into()),
+                bytes(listen.send_buffer_bytes.into()),
+            ]);
+        }
+        text.push('\n');
+        text.push_str(&table.to_string());
+    }
+    let counters = sums(&shown.counters);
+    if !counters.is_empty() {
+        let mut table = Table::new(["counter", "value"]).right([1]);
+        for (name, value) in counters {
+            table.row([name, value.to_string()]);
+        }
+        text.push('\n');
+        text.push_str(&table.to_string());
+    }
+    out.text(&text)
+}
+
+/// Counters of the blocks of one daemon (`proxy/0`, `proxy/1`) added up; zeros left out.
+fn sums(counters: &BTreeMap<String, BTreeMap<String, u64>>) -> BTreeMap<String, u64> {
+    let mut sums = BTreeMap::new();
+    for (block, values) in counters {
+        let daemon = block.split('/').next().unwrap_or(block);
+        for (name, value) in values.iter().filter(|(_, value)| **value != 0) {
+            *sums.entry(format!("{daemon} {name}")).or_insert(0) += value;
+        }
+    }
+    sums
+}
+
+/// `3d 04:05:06`, `00:00:07`
+fn duration(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    let clock = format!("{:02}:{:02}:{:02}", rest / 3_600, rest / 60 % 60, rest % 60);
+    if days > 0 { format!("{days}d {clock}") } else { clock }
+}
+
+/// `5.2 MiB`
+fn bytes(len: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if len < 1024 {
+        return format!("{len} B");
+    }
+    let mut tenths = len * 10 / 1024;
+    let mut unit = 0;
+    while tenths >= 10_240 && unit + 1 < UNITS.len() {
+        tenths /= 1024;
+        unit += 1;
+    }
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_for_people() {
+        assert_eq!([duration(7), duration(86_400 * 3 + 3_661)], ["00:00:07", "3d 01:01:01"]);
+        assert_eq!(
+            [
+                bytes(0),
+                bytes(1_023),
+                bytes(1_536),
+                bytes(5_452_595),
+                bytes(u64::from(u32::MAX))
+            ],
+            ["0 B", "1023 B", "1.5 KiB", "5.1 MiB", "3.9 GiB"]
+        );
+    }
+
+    #[test]
+    fn counters_of_the_workers_are_added_up_and_zeros_left_out() {
+        let block = |label: &str, value| BlockSnapshot {
+            label: label.into(),
+            values: vec![("received".into(), value), ("dropped".into(), 0)],
+        };
+        let sums = sums(&by_name(vec![
+            block("proxy/0", 3),
+            block("proxy/1", 4),
+            block("registrar", 5),
+        ]));
+        assert_eq!(
+            sums.into_iter().collect::<Vec<_>>(),
+            [("proxy received".into(), 7), ("registrar received".into(), 5)]
+        );
+    }
+}
