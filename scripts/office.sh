@@ -95,8 +95,6 @@ done
 for tool in spsctl spsroute; do
 	command -v "$tool" >/dev/null || fail 69 "$tool is not in PATH"
 done
-# The static registrations are made by the registrar: SPS must run.
-spsctl status >/dev/null || fail 69 "start SPS first: spsctl start"
 
 text=$(read_plan) || fail 66 "the plan cannot be read"
 text=${text//%GATEWAY%/$gateway}
