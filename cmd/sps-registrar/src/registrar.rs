@@ -61,8 +61,13 @@ impl Registrar {
             sync_interval: Some(setup.sync_interval),
             ..RegistryConf::default()
         };
+        Registrar::open_as(path, setup, &conf)
+    }
+
+    /// As [`Registrar::open`], with the registry as `conf` says.
+    pub fn open_as(path: &Path, setup: Setup, conf: &RegistryConf) -> Result<Registrar, Fatal> {
         let (registry, report) =
-            RegistryWriter::open(path, &conf).or_fatal(Exit::Storage, format!("open {}", path.display()))?;
+            RegistryWriter::open(path, conf).or_fatal(Exit::Storage, format!("open {}", path.display()))?;
         tracing::info!(?report, "registry open");
         let tags = Tags::new().or_fatal(Exit::System, "get random bytes")?;
         let mut registrar = Registrar {

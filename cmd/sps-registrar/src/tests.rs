@@ -10,7 +10,7 @@ use sps_ipc::parent::{Frozen, MacKey};
 use sps_ipc::registrar_ctl::{Lifetime, Reply, Request};
 use sps_ipc::seqpacket::{AsyncConnection, AsyncListener, Connection, Listener, buffer};
 use sps_ipc::service::{Batch, FromService, ToService, from_service};
-use sps_registry::{Expiry, Kind, RegistryReader};
+use sps_registry::{Expiry, Kind, RegistryConf, RegistryReader};
 use sps_wire::{Flow, Transport};
 use tempfile::TempDir;
 use tokio::sync::Mutex;
@@ -47,12 +47,12 @@ struct Place(TempDir);
 impl Place {
     fn new() -> Place {
         let place = Place(tempfile::tempdir().expect("a folder for the test"));
-        std::fs::create_dir_all(place.frozen("example.com").paths.data).expect("a data folder");
+        std::fs::create_dir_all(place.frozen().paths.data).expect("a data folder");
         place
     }
 
-    fn frozen(&self, domain: &str) -> Frozen {
-        frozen(self.0.path(), domain, "\"example.org\"")
+    fn frozen(&self) -> Frozen {
+        frozen(self.0.path(), "example.com", "\"example.org\"")
     }
 
     fn open(&self) -> Registrar {
@@ -60,12 +60,17 @@ impl Place {
     }
 
     fn open_for(&self, domain: &str) -> Registrar {
-        let frozen = self.frozen(domain);
+        let other = if domain == "example.com" {
+            "\"example.org\""
+        } else {
+            "\"example.com\""
+        };
+        let frozen = frozen(self.0.path(), domain, other);
         Registrar::open(&frozen.paths.registry_map(), Setup::of(&frozen)).expect("the registry opens")
     }
 
     fn statics(&self) -> Statics {
-        Statics::new(self.frozen("example.com").paths.database())
+        Statics::new(self.frozen().paths.database())
     }
 
     fn shared(&self) -> Rc<Shared> {
@@ -77,7 +82,7 @@ impl Place {
     }
 
     fn reader(&self) -> RegistryReader {
-        RegistryReader::open(&self.frozen("example.com").paths.registry_map()).expect("the registry can be read")
+        RegistryReader::open(&self.frozen().paths.registry_map()).expect("the registry can be read")
     }
 }
 
@@ -171,6 +176,42 @@ fn acknowledged_bindings_survive_the_registrar() {
         "{text}"
     );
     assert_eq!(registrar.registry.len(), 50);
+}
+
+/// Design: with a full disk refreshes go on and new bindings get 500.
+#[test]
+fn without_room_refreshes_go_on_and_new_bindings_get_500() {
+    let place = Place::new();
+    let conf = RegistryConf {
+        initial_records: 64,
+        max_file_len: Some(1024 * 1024),
+        ..RegistryConf::default()
+    };
+    let frozen = place.frozen();
+    let mut registrar =
+        Registrar::open_as(&frozen.paths.registry_map(), Setup::of(&frozen), &conf).expect("the registry opens");
+    let user = |n: u32| format!("user{n}@example.com");
+    let full_at = (0..10_000).find(|n| {
+        let (status, text) = answer(&mut registrar, &register(&user(*n), 1, CONTACT));
+        assert!(
+            status == 200 || (status == 500 && text.contains("Retry-After: ")),
+            "{text}"
+        );
+        status == 500
+    });
+    let full_at = full_at.expect("a megabyte is full some time");
+    assert!(full_at > 100, "{full_at}");
+    for n in 0..full_at {
+        let (status, text) = answer(&mut registrar, &register(&user(n), 2, &CONTACT.replace("600", "700")));
+        assert_eq!(status, 200, "user {n} of {full_at}: {text}");
+    }
+    assert_eq!(answer(&mut registrar, &register(&user(full_at), 2, CONTACT)).0, 500);
+    let (_, text) = answer(&mut registrar, &register(&user(full_at), 3, ""));
+    assert!(!text.contains("Contact"), "what got 500 is not bound");
+    assert_eq!(
+        answer(&mut registrar, &register(&user(0), 3, &CONTACT.replace("600", "0"))).0,
+        200
+    );
 }
 
 #[test]
@@ -424,7 +465,7 @@ fn static_registrations_come_back_from_the_database() {
         );
     });
     drop(shared);
-    std::fs::remove_file(place.frozen("example.com").paths.registry_map()).expect("the registry was there");
+    std::fs::remove_file(place.frozen().paths.registry_map()).expect("the registry was there");
     let mut registrar = place.open();
     registrar.restore(&place.statics());
     let reader = place.reader();
