@@ -68,7 +68,8 @@ check_line() {
 # apply_line KIND FIRST SECOND
 apply_line() {
 	case $1 in
-	number | gateway) spsroute add "$2" "$3" ;;
+	# On stdout it gives the number of the route, which is not needed here.
+	number | gateway) spsroute add "$2" "$3" >/dev/null ;;
 	static) spsctl registration add "$2" "$3" --permanent ;;
 	esac
 }

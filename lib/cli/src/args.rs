@@ -33,7 +33,7 @@ impl GlobalArgs {
 }
 
 /// Parses the command line and runs `run`: usage errors exit with 64, `--help` and `--version` with 0, a [`Failure`] is printed
-/// on stderr behind the program's name and gives its own code.
+/// on stderr, behind the program's name unless it is a report on a file, and gives its own code.
 pub fn main<A: Parser>(run: impl FnOnce(A) -> Result<(), Failure>) -> ExitCode {
     let args = match A::try_parse() {
         Ok(args) => args,
@@ -50,7 +50,11 @@ pub fn main<A: Parser>(run: impl FnOnce(A) -> Result<(), Failure>) -> ExitCode {
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{}: {failure}", A::command().get_name());
+            if failure.is_report {
+                eprintln!("{failure}");
+            } else {
+                eprintln!("{}: {failure}", A::command().get_name());
+            }
             failure.exit.into()
         }
     }

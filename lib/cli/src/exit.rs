@@ -79,6 +79,9 @@ pub struct Failure {
     pub text: String,
     /// What the operator can do about it.
     pub cure: Option<String>,
+    /// The text is a report that says itself what each line is about, and what reads it may look for `FILE:LINE:COLUMN` at the
+    /// beginning of a line: it is printed without the program's name.
+    pub(crate) is_report: bool,
 }
 
 impl Failure {
@@ -88,6 +91,7 @@ impl Failure {
             exit,
             text: text.into(),
             cure: None,
+            is_report: false,
         }
     }
 
@@ -119,7 +123,10 @@ impl From<sps_conf::Problems> for Failure {
         } else {
             Exit::Config
         };
-        Self::new(exit, problems.to_string())
+        Self {
+            is_report: true,
+            ..Self::new(exit, problems.to_string())
+        }
     }
 }
 
