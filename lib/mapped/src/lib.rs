@@ -42,3 +42,6 @@ pub const MAX_RECORD_LEN: usize = 65_536 - 16;
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod model;
