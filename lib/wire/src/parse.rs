@@ -144,13 +144,14 @@ fn headers(bytes: &[u8], first: usize, index: &mut Index, limits: &Limits, fault
         if at > limits.head_len {
             return faults.note(Fault::TooLong);
         }
+        // Before folding is thought of: a body may begin with white space.
+        if bytes[at..].starts_with(b"\r\n") {
+            index.head_len = at as u32 + 2;
+            return;
+        }
         let Some(line) = logical_line(bytes, at) else {
             return faults.note(Fault::NoEnd);
         };
-        if line.content_end == at {
-            index.head_len = line.end as u32;
-            return;
-        }
         let start = at;
         at = line.end;
         if index.lines.len() == most {

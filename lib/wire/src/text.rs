@@ -168,7 +168,7 @@ pub(crate) fn find_byte(text: &[u8], at: usize, wanted: u8) -> Option<usize> {
 pub(crate) fn param_end(text: &[u8], at: usize) -> usize {
     // Every stop and a few bytes more: all up to the comma, the semicolon, and the brackets, which differ in one bit.
     let candidates = |word: u64| {
-        let brackets = zero_bytes((word | LOW * 2) ^ (LOW * u64::from(b'>')));
+        let brackets = zero_bytes((word | (LOW * 2)) ^ (LOW * u64::from(b'>')));
         let semicolons = zero_bytes(word ^ (LOW * u64::from(b';')));
         word.wrapping_sub(LOW * 0x2d) & !word & HIGH | semicolons | brackets
     };
