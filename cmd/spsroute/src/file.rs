@@ -115,9 +115,15 @@ fn cells(route: &Route) -> [String; 6] {
 /// Reads a whole file, or tells what is wrong with which lines.
 fn read(name: &str, input: impl Read) -> Result<Vec<NewRoute>, Failure> {
     let mut bytes = Vec::new();
-    input.take(MAX_FILE_LEN + 1).read_to_end(&mut bytes).or_fail(Exit::Io, name)?;
+    input
+        .take(MAX_FILE_LEN + 1)
+        .read_to_end(&mut bytes)
+        .or_fail(Exit::Io, name)?;
     if bytes.len() as u64 > MAX_FILE_LEN {
-        return Err(Failure::new(Exit::Data, format!("{name}: longer than {MAX_FILE_LEN} bytes")));
+        return Err(Failure::new(
+            Exit::Data,
+            format!("{name}: longer than {MAX_FILE_LEN} bytes"),
+        ));
     }
     let mut lines = Lines::of(&bytes);
     let mut reader = ReaderBuilder::new()

@@ -55,7 +55,6 @@ enum Command {
     /// Tell stage by stage where a request would go; nothing is sent
     Explain(Explain),
     /// Print a completion script
-    #[command(hide = true)]
     Completions {
         /// For which shell
         shell: Shell,

@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 use sps_wire::flow::Flow;
 
 /// One live binding, as far as routing cares.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Contact {
     /// The contact URI as registered.
     pub uri: UriBytes,

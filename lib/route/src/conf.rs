@@ -128,7 +128,12 @@ impl Conf {
     /// `sip:+NUMBER@E164-DOMAIN`, whatever the domain, scheme and visual separators; any other user keeps its domain, and
     /// where the host is an address or advertised name of ours it is at the E.164 domain. Ports of ours fall away.
     pub fn canonical_aor(&self, uri: &Uri<'_>, out: &mut Vec<u8>) -> bool {
-        if !self.is_ours(uri) || uri.user.is_none_or(<[u8]>::is_empty) {
+        self.is_ours(uri) && self.write_aor(uri, out)
+    }
+
+    /// As [`Conf::canonical_aor`], of a URI that is known to be ours.
+    pub(crate) fn write_aor(&self, uri: &Uri<'_>, out: &mut Vec<u8>) -> bool {
+        if uri.user.is_none_or(<[u8]>::is_empty) {
             return false;
         }
         let start = out.len();
@@ -165,7 +170,7 @@ impl Conf {
                 let number = Number::parse(user)?;
                 match uri.params.get(b"phone-context").flatten() {
                     Some(context) if !number.is_global() && context.starts_with(b"+") => {
-                        number.within(&Number::parse(context)?)
+                        number.within(Number::parse(context)?)
                     }
                     _ => Some(number),
                 }

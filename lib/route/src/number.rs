@@ -1,15 +1,15 @@
 //! Telephone numbers as a route table sees them: digits and whether a `+` stood before them (RFC 3966 §5.1).
 
-use smallvec::SmallVec;
-
 /// The longest number that is looked up; E.164 allows 15 digits, dial plans prepend a few.
 pub const MAX_DIGITS: usize = 32;
 
 /// A dialled number: its digits, without visual separators, and whether it was global (`+`).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Number {
     plus: bool,
-    digits: SmallVec<[u8; MAX_DIGITS]>,
+    len: u8,
+    /// Those beyond `len` are 0.
+    digits: [u8; MAX_DIGITS],
 }
 
 impl Number {
@@ -33,26 +33,27 @@ impl Number {
 
     /// The digits alone, ASCII, never empty.
     pub fn digits(&self) -> &[u8] {
-        &self.digits
+        &self.digits[..usize::from(self.len)]
     }
 
     /// Puts `context` (the digits of a `phone-context=+…`) in front; `None` if that is too long (RFC 3966 §5.1.5).
-    pub fn within(self, context: &Number) -> Option<Number> {
-        if self.digits.len() + context.digits.len() > MAX_DIGITS {
-            return None;
-        }
-        let mut digits = context.digits.clone();
-        digits.extend_from_slice(&self.digits);
-        Some(Number {
-            plus: context.plus,
-            digits,
-        })
+    pub fn within(self, context: Number) -> Option<Number> {
+        let mut number = context;
+        self.digits().iter().try_for_each(|digit| number.push(*digit))?;
+        Some(number)
+    }
+
+    fn push(&mut self, digit: u8) -> Option<()> {
+        *self.digits.get_mut(usize::from(self.len))? = digit;
+        self.len += 1;
+        Some(())
     }
 
     fn read(text: &[u8], separators: bool) -> Option<Number> {
         let mut number = Number {
             plus: false,
-            digits: SmallVec::new(),
+            len: 0,
+            digits: [0; MAX_DIGITS],
         };
         let mut rest = text;
         let mut at_start = true;
@@ -67,14 +68,14 @@ impl Number {
             };
             match byte {
                 b'+' if at_start => number.plus = true,
-                b'0'..=b'9' if number.digits.len() < MAX_DIGITS => number.digits.push(byte),
+                b'0'..=b'9' => number.push(byte)?,
                 b'-' | b'.' | b'(' | b')' if separators => {}
                 b';' => break,
                 _ => return None,
             }
             at_start = false;
         }
-        (!number.digits.is_empty()).then_some(number)
+        (number.len > 0).then_some(number)
     }
 }
 
@@ -83,9 +84,15 @@ impl std::fmt::Display for Number {
         if self.plus {
             f.write_str("+")?;
         }
-        self.digits
+        self.digits()
             .iter()
             .try_for_each(|digit| write!(f, "{}", char::from(*digit)))
+    }
+}
+
+impl std::fmt::Debug for Number {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")
     }
 }
 
@@ -128,7 +135,7 @@ mod tests {
     fn a_local_number_is_completed_by_its_context() {
         let local = Number::parse(b"7042").unwrap();
         assert_eq!(
-            local.within(&Number::parse(b"+1-408").unwrap()).unwrap().to_string(),
+            local.within(Number::parse(b"+1-408").unwrap()).unwrap().to_string(),
             "+14087042"
         );
     }

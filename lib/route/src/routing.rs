@@ -134,10 +134,19 @@ enum At {
     Flow,
     RouteHeader,
     Registry,
-    /// Next hop of the Request-URI itself. `known`: the registry has a record of it without live bindings.
-    NextHop {
-        known: bool,
-    },
+    /// Next hop of the Request-URI itself.
+    NextHop(Translated),
+}
+
+/// What translation found out about a Request-URI that it has no contacts for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Translated {
+    /// The host is not ours.
+    Foreign,
+    /// It is, and the registry has a record without live bindings.
+    Away,
+    /// It is, and the registry knows nothing.
+    Unknown,
 }
 
 /// What a stage gives: the stage after it, or the end.
@@ -174,7 +183,7 @@ impl Routing {
                 At::Flow => follow_flow(facts, around),
                 At::RouteHeader => self.follow_route(facts, around),
                 At::Registry => translation::by_registry(&uri, self.trusted, around),
-                At::NextHop { known } => next_hop::of_request_uri(&uri, self.trusted, known, around),
+                At::NextHop(translated) => next_hop::of_request_uri(&uri, self.trusted, translated, around),
             };
             match found {
                 Found::Continue(at) => self.at = at,
@@ -245,8 +254,10 @@ fn check_scheme(uri: &Uri<'_>, around: &mut Surroundings<'_>) -> Found {
         );
         return Found::Break(reply(416, Stage::RequestUri));
     }
-    let whose = if around.conf.is_ours(uri) { "ours" } else { "not ours" };
-    around.note(Stage::RequestUri, format_args!("{}: {whose}", Printed(uri.text)));
+    if around.trace.is_some() {
+        let whose = if around.conf.is_ours(uri) { "ours" } else { "not ours" };
+        around.note(Stage::RequestUri, format_args!("{}: {whose}", Printed(uri.text)));
+    }
     Found::Continue(At::Access)
 }
 

@@ -1,6 +1,6 @@
 //! The next hop of a URI: static routes, then what the URI itself says (RFC 3261 §16.6 step 7).
 
-use super::{Found, MAX_Q, Surroundings, reply};
+use super::{Found, MAX_Q, Surroundings, Translated, reply};
 use crate::host::{Host, MAX_NAME_LEN};
 use crate::routing::Step;
 use crate::target::{NextHop, Target, UriBytes};
@@ -11,19 +11,23 @@ use sps_wire::uri::{Scheme, Uri};
 use std::net::SocketAddr;
 
 /// The end of routing by the Request-URI itself.
-pub(super) fn of_request_uri(uri: &Uri<'_>, trusted: bool, known: bool, around: &mut Surroundings<'_>) -> Found {
-    let (next_hops, stage) = if around.conf.is_ours(uri) {
-        match by_number(uri, around) {
-            Some(next_hops) => (next_hops, Stage::NumberRoute),
-            None => return Found::Break(not_found(known, around)),
-        }
-    } else if !trusted {
-        return Found::Break(refuse(around));
-    } else {
-        match of_foreign(uri, around) {
+pub(super) fn of_request_uri(
+    uri: &Uri<'_>,
+    trusted: bool,
+    translated: Translated,
+    around: &mut Surroundings<'_>,
+) -> Found {
+    let (next_hops, stage) = match translated {
+        // What strangers ask for is not even looked up.
+        Translated::Foreign if !trusted => return Found::Break(refuse(around)),
+        Translated::Foreign => match of_foreign(uri, around) {
             Some(found) => found,
             None => return Found::Break(reply(500, Stage::RequestUri)),
-        }
+        },
+        Translated::Away | Translated::Unknown => match by_number(uri, around) {
+            Some(next_hops) => (next_hops, Stage::NumberRoute),
+            None => return Found::Break(not_found(translated == Translated::Away, around)),
+        },
     };
     if !trusted {
         return Found::Break(refuse(around));

@@ -1,7 +1,7 @@
 //! Translation: from the Request-URI to contacts. The registry is the first stage that may yield any.
 
 use super::next_hop;
-use super::{At, Found, MAX_Q, Printed, Surroundings, reply};
+use super::{At, Found, MAX_Q, Printed, Surroundings, Translated, reply};
 use crate::bindings::Contact;
 use crate::routing::Step;
 use crate::target::{NextHop, Target, TargetSet};
@@ -16,18 +16,19 @@ const MAX_DEPTH: usize = 4;
 /// The bindings of the Request-URI, if it is ours.
 pub(super) fn by_registry(uri: &Uri<'_>, trusted: bool, around: &mut Surroundings<'_>) -> Found {
     if !around.conf.is_ours(uri) {
-        return Found::Continue(At::NextHop { known: false });
+        return Found::Continue(At::NextHop(Translated::Foreign));
     }
     let mut work = SmallVec::<[(usize, Contact); 2]>::new();
     let known = look_up(uri, 0, MAX_Q, &mut work, around);
     if work.is_empty() {
-        return Found::Continue(At::NextHop { known });
+        let translated = if known { Translated::Away } else { Translated::Unknown };
+        return Found::Continue(At::NextHop(translated));
     }
     let mut targets = TargetSet::new();
     // Contacts that turn out to be AORs of ours add theirs at the end; q puts all in order afterwards.
     let mut at = 0;
     while at < work.len() && targets.len() < around.conf.max_targets {
-        let (depth, contact) = work[at].clone();
+        let (depth, contact) = std::mem::take(&mut work[at]);
         at += 1;
         let Some(target) = follow(contact, depth, trusted, &mut work, around) else {
             continue;
@@ -48,7 +49,7 @@ pub(super) fn by_registry(uri: &Uri<'_>, trusted: bool, around: &mut Surrounding
     Found::Break(Step::Targets(targets))
 }
 
-/// Adds the live bindings of `uri` to `work`; whether there is a record of it.
+/// Adds the live bindings of `uri`, which is ours, to `work`; whether there is a record of it.
 fn look_up(
     uri: &Uri<'_>,
     depth: usize,
@@ -58,7 +59,7 @@ fn look_up(
 ) -> bool {
     let scratch = &mut *around.scratch;
     scratch.aor.clear();
-    if !around.conf.canonical_aor(uri, &mut scratch.aor) {
+    if !around.conf.write_aor(uri, &mut scratch.aor) {
         return false;
     }
     scratch.bindings.clear();
