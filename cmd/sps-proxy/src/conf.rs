@@ -1,17 +1,14 @@
 //! From the frozen configuration to what the parts of a worker are told.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
-use sps_conf::{Action, Fork};
+use sps_conf::Fork;
 use sps_ipc::parent::{Frozen, ListenerInfo};
 use sps_net::{DnsConf, StreamConf};
-use sps_route::{AccessRule, Host, OwnSocket};
 use sps_sip::proxy;
 use sps_sip::timers::TimerConf;
 use sps_wire::Limits;
-use sps_wire::flow::Transport;
 
 /// Everything one worker works by. Made new for each configuration, on the main thread, so that nothing can fail later.
 #[derive(Clone)]
@@ -103,21 +100,13 @@ pub fn own_listeners(frozen: &Frozen) -> impl Iterator<Item = &ListenerInfo> {
     frozen.listeners.iter().filter(|listener| listener.worker == 0)
 }
 
-/// The words of `sps_wire` for a transport of the configuration.
-pub fn transport(transport: sps_conf::Transport) -> Transport {
-    match transport {
-        sps_conf::Transport::Udp => Transport::Udp,
-        sps_conf::Transport::Tcp => Transport::Tcp,
-    }
-}
-
 fn listener(info: &ListenerInfo) -> proxy::Listener {
     let (host, port) = match &info.advertise {
         Some(advertise) => (advertise.host.clone(), advertise.port.unwrap_or(info.address.port())),
         None => (host_text(spoken_address(info.address)), info.address.port()),
     };
     proxy::Listener {
-        transport: transport(info.transport),
+        transport: info.transport.into(),
         addr: info.address,
         sent_by: format!("{host}:{port}"),
     }
@@ -154,59 +143,6 @@ fn spoken_address(bound: SocketAddr) -> IpAddr {
 
 /// What routing is told; `spsroute explain` is told the same.
 pub fn routing(frozen: &Frozen) -> sps_route::Conf {
-    let conf = &frozen.conf;
-    let mut route = sps_route::Conf::new(&conf.server.domain);
-    for domain in &conf.server.domains {
-        route = route.with_domain(domain);
-    }
-    for info in own_listeners(frozen) {
-        let transport = transport(info.transport);
-        let mut own = |host: Host, port: u16| {
-            let socket = OwnSocket { host, port, transport };
-            route = route.clone().with_own(socket);
-        };
-        own(Host::Addr(info.address.ip()), info.address.port());
-        if info.address.ip().is_unspecified() {
-            for ip in interface_addresses(info.address.is_ipv4()) {
-                own(Host::Addr(ip), info.address.port());
-            }
-        }
-        if let Some(advertise) = &info.advertise {
-            let port = advertise.port.unwrap_or(info.address.port());
-            if let Some(host) = Host::parse(&advertise.host) {
-                own(host, port);
-            }
-        }
-    }
-    route.access = conf
-        .access
-        .iter()
-        .map(|access| AccessRule {
-            network: access.source.address,
-            prefix_len: access.source.prefix,
-            allow: access.action == Action::Allow,
-        })
-        .collect();
-    route.open = conf.server.open_relay || conf.access.is_empty();
-    if !own_listeners(frozen).any(|info| transport(info.transport) == Transport::Udp) {
-        route.default_transport = Transport::Tcp;
-    }
-    route
-}
-
-fn interface_addresses(v4: bool) -> BTreeSet<IpAddr> {
-    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else {
-        return BTreeSet::new();
-    };
-    interfaces
-        .filter_map(|interface| {
-            let address = interface.address?;
-            let ip = match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
-                (Some(v4), _) => IpAddr::V4(v4.ip()),
-                (_, Some(v6)) => IpAddr::V6(v6.ip()),
-                (None, None) => return None,
-            };
-            (ip.is_ipv4() == v4).then_some(ip)
-        })
-        .collect()
+    let bound: Vec<SocketAddr> = own_listeners(frozen).map(|info| info.address).collect();
+    frozen.conf.routing(&bound, &sps_net::interfaces::addresses())
 }

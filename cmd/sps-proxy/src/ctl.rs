@@ -171,7 +171,10 @@ async fn routes_changed(shared: &Shared, version: u64) -> Reply {
     let in_force = shared.tables.routes_version();
     if in_force < version {
         let reason = format!("routes.map carries version {in_force}, not {version}");
-        return Reply::Refused { code: Exit::Storage.code(), reason };
+        return Reply::Refused {
+            code: Exit::Storage.code(),
+            reason,
+        };
     }
     for worker in 0..shared.post.workers() {
         let (done, seen) = oneshot::channel();

@@ -14,7 +14,7 @@ use sps_wire::flow::{Destination, Flow, Transport};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::access::Access;
-use crate::conf::{self, WorkerConf};
+use crate::conf::WorkerConf;
 use crate::engine::{self, Engine, Outgoing};
 use crate::figures::Figures;
 use crate::mail::{Mail, Post};
@@ -114,7 +114,7 @@ impl Worker {
         let mut udp_of_listener = Vec::new();
         let (streams, stream_events) = Streams::new(conf.streams.clone());
         for listener in listeners {
-            match conf::transport(listener.info.transport) {
+            match listener.info.transport.into() {
                 Transport::Udp => {
                     let socket = Udp::new(UdpSocket::from(listener.socket), &UdpConf::default()).or_fatal(
                         Exit::Network,
@@ -234,10 +234,9 @@ impl Worker {
             let mut failed = Vec::new();
             udp.errors(|failure| match failure.token {
                 Some(token) => failed.push(token),
-                None if self.unreachable.len() < MAX_UNREACHABLE
-                    && !self.unreachable.contains(&failure.remote) => {
-                        self.unreachable.push(failure.remote);
-                    }
+                None if self.unreachable.len() < MAX_UNREACHABLE && !self.unreachable.contains(&failure.remote) => {
+                    self.unreachable.push(failure.remote);
+                }
                 None => {}
             });
             for token in failed {

@@ -15,6 +15,7 @@ mod problems;
 mod read;
 mod reload;
 mod render;
+mod routing;
 mod section;
 mod words;
 

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bind;
+pub mod interfaces;
 pub mod resolve;
 pub mod streams;
 pub mod udp;
