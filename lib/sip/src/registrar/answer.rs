@@ -129,9 +129,7 @@ fn write_contact(bound: &Bound<'_>, now: u64, conf: &Conf, out: &mut Vec<u8>) {
     out.extend_from_slice(bound.contact);
     out.push(b'>');
     if bound.q != Q::ONE {
-        out.extend_from_slice(b";q=0.");
-        let Q(thousandths) = bound.q;
-        out.extend([100, 10, 1].map(|unit| b'0' + (thousandths / unit % 10) as u8));
+        write_q(bound.q, out);
     }
     out.extend_from_slice(b";expires=");
     match bound.expires {
@@ -147,5 +145,39 @@ fn write_contact(bound: &Bound<'_>, now: u64, conf: &Conf, out: &mut Vec<u8>) {
     if let Some(reg_id) = bound.reg_id {
         out.extend_from_slice(b";reg-id=");
         write_u32(reg_id, out);
+    }
+}
+
+/// `;q=0.25`, without needless digits.
+fn write_q(Q(thousandths): Q, out: &mut Vec<u8>) {
+    out.extend_from_slice(b";q=0");
+    let digits = [100, 10, 1].map(|unit| b'0' + (thousandths / unit % 10) as u8);
+    let len = digits
+        .iter()
+        .rposition(|digit| *digit != b'0')
+        .map_or(0, |last| last + 1);
+    if len > 0 {
+        out.push(b'.');
+        out.extend_from_slice(&digits[..len]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn q_is_written_without_needless_digits() {
+        for (q, text) in [
+            (0, ";q=0"),
+            (5, ";q=0.005"),
+            (250, ";q=0.25"),
+            (300, ";q=0.3"),
+            (999, ";q=0.999"),
+        ] {
+            let mut out = Vec::new();
+            write_q(Q(q), &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), text);
+        }
     }
 }

@@ -226,7 +226,7 @@ fn a_binding_is_made_and_listed() {
         ],
     );
     assert_eq!(reply.status(), "200 OK");
-    assert_eq!(reply.all("Contact"), ["<sip:alice@192.0.2.7>;q=0.700;expires=600"]);
+    assert_eq!(reply.all("Contact"), ["<sip:alice@192.0.2.7>;q=0.7;expires=600"]);
     assert_eq!(reply.all("Date"), ["Fri, 15 Jan 2027 08:00:00 GMT"]);
     assert_eq!(reply.all("To"), ["Alice <sip:alice@example.com>;tag=registrar"]);
     assert!(reply.all("Via")[0].contains("received=192.0.2.7") && reply.all("Via")[0].contains("rport=5060"));
@@ -235,7 +235,7 @@ fn a_binding_is_made_and_listed() {
     assert_eq!(bench.kept[0].user_agent.as_deref(), Some(&b"phone/1"[..]));
     bench.now += 100;
     let reply = bench.register("other", 1, &[]);
-    assert_eq!(reply.all("Contact"), ["<sip:alice@192.0.2.7>;q=0.700;expires=500"]);
+    assert_eq!(reply.all("Contact"), ["<sip:alice@192.0.2.7>;q=0.7;expires=500"]);
     assert_eq!(bench.stores, 1, "a query changes nothing");
 }
 
@@ -406,7 +406,7 @@ fn a_repeated_register_gets_200_and_prolongs_nothing() {
     bench.now += 10;
     let reply = bench.register("a", 7, &headers);
     assert_eq!(reply.status(), "200 OK");
-    assert_eq!(reply.all("Contact"), ["<sip:a@192.0.2.7>;q=0.300;expires=90"]);
+    assert_eq!(reply.all("Contact"), ["<sip:a@192.0.2.7>;q=0.3;expires=90"]);
     assert_eq!(bench.stores, 1);
     // The same numbers with another outcome are no repetition.
     for other in [
