@@ -39,7 +39,7 @@ fn run(args: &Args) -> Result<(), Fatal> {
     sps_daemon::raise_open_files();
     let door = ctl::listen(&frozen)?;
     let figures = figures::Page::create(&frozen).or_fatal(Exit::CantCreate, "make the page of counters")?;
-    sps_daemon::confine(&Confine::of(&frozen))?;
+    sps_daemon::confine(&Confine::of(&frozen).with_tcp())?;
     let workers = serve::start_workers(&mut parent, &frozen, &figures)?;
     parent.ready()?;
     sps_daemon::block_on(serve::run(parent, frozen, workers, door))
