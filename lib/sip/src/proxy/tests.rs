@@ -1024,3 +1024,10 @@ fn mutated_messages_do_no_harm() {
     }
     house.pass(Duration::from_secs(400));
 }
+
+/// What waits for retransmissions must be small: after a boot avalanche there are millions of them.
+#[test]
+fn what_is_left_after_the_final_response_is_small() {
+    assert!(size_of::<Context<Hops>>() <= 240, "{}", size_of::<Context<Hops>>());
+    assert!(size_of::<Client>() <= 168, "{}", size_of::<Client>());
+}
