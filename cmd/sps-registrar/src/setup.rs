@@ -33,30 +33,6 @@ const MAX_SEEN: usize = 256;
 impl Setup {
     pub fn of(frozen: &Frozen) -> Setup {
         let conf = &frozen.conf;
-        let mut domains = sps_route::Conf::new(&conf.server.domain);
-        for domain in &conf.server.domains {
-            domains = domains.with_domain(domain);
-        }
-        for listen in &conf.listen {
-            let transport = match listen.transport {
-                sps_conf::Transport::Udp => Transport::Udp,
-                sps_conf::Transport::Tcp => Transport::Tcp,
-            };
-            domains = domains.with_own(OwnSocket {
-                host: Host::Addr(listen.address),
-                port: listen.port,
-                transport,
-            });
-            if let Some(advertise) = &listen.advertise
-                && let Some(host) = Host::parse(&advertise.host)
-            {
-                domains = domains.with_own(OwnSocket {
-                    host,
-                    port: advertise.port.unwrap_or(listen.port),
-                    transport,
-                });
-            }
-        }
         Setup {
             number: frozen.number,
             core: Conf {
@@ -73,7 +49,7 @@ impl Setup {
             member: conf.server.member,
             sync_interval: conf.registrar.sync_interval,
             rules_hash: rules_hash(conf.server.all_domains()),
-            domains,
+            domains: conf.routing_as_written(&[]),
             seen: Vec::new(),
         }
     }
