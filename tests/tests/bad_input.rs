@@ -3,9 +3,9 @@
 use sps_tests::net::V4;
 use sps_tests::{Agent, Instance, Message, Options, Uas, bounded};
 
-/// A complete OPTIONS for the callee, of which one line is then spoiled.
-fn options(agent: &mut Agent, sps: &Instance) -> Message {
-    agent.request("OPTIONS", &sps.uri("15550100"))
+/// A complete MESSAGE for the callee, of which one line is then spoiled.
+fn message(agent: &mut Agent, sps: &Instance) -> Message {
+    agent.request("MESSAGE", &sps.uri("15550100"))
 }
 
 fn assert_serves(agent: &mut Agent, sps: &Instance) {
@@ -30,7 +30,7 @@ fn each_fault_has_its_response() {
             ("Max-Forwards is no number", &[400], |m| m.set("Max-Forwards", "many")),
             ("Max-Forwards is beyond 255", &[400], |m| m.set("Max-Forwards", "4711")),
             ("a scheme nobody knows (§16.3 step 2)", &[416], |mut m| {
-                m.start = "OPTIONS nobody:knows.this SIP/2.0".into();
+                m.start = "MESSAGE nobody:knows.this SIP/2.0".into();
                 m
             }),
             ("an extension we do not know (§16.3 step 5)", &[420], |m| {
@@ -43,9 +43,9 @@ fn each_fault_has_its_response() {
             ("the method of CSeq is another one (§8.1.1.5)", &[400], |m| {
                 m.set("CSeq", "1 INVITE")
             }),
-            ("CSeq is no number", &[400], |m| m.set("CSeq", "one OPTIONS")),
+            ("CSeq is no number", &[400], |m| m.set("CSeq", "one MESSAGE")),
             ("CSeq is beyond 2^31 (§8.1.1.5)", &[400], |m| {
-                m.set("CSeq", "4294967296 OPTIONS")
+                m.set("CSeq", "4294967296 MESSAGE")
             }),
             ("no From", &[400], |m| m.without("From")),
             ("no To", &[400], |m| m.without("To")),
@@ -64,17 +64,17 @@ fn each_fault_has_its_response() {
                 m
             }),
             ("an empty host", &[400, 416], |mut m| {
-                m.start = "OPTIONS sip:bob@ SIP/2.0".into();
+                m.start = "MESSAGE sip:bob@ SIP/2.0".into();
                 m
             }),
             ("a port beyond 65535", &[400], |mut m| {
-                m.start = "OPTIONS sip:bob@sps.test:99999 SIP/2.0".into();
+                m.start = "MESSAGE sip:bob@sps.test:99999 SIP/2.0".into();
                 m
             }),
             ("From is broken", &[400], |m| m.set("From", "<sip:unclosed;tag=1")),
         ];
         for (what, expected, spoil) in faults {
-            let good = options(&mut agent, &sps);
+            let good = message(&mut agent, &sps);
             let bad = spoil(good);
             agent.send(sps.addr(), &bad);
             let answer = agent
@@ -94,7 +94,7 @@ fn each_fault_has_its_response() {
             }
             assert_serves(&mut agent, &sps);
         }
-        let spoiled = callee.requests("OPTIONS").len();
+        let spoiled = callee.requests("MESSAGE").len();
         assert_eq!(spoiled, faults.len(), "none of the spoiled ones reached the callee");
     });
 }
@@ -107,13 +107,13 @@ fn a_message_beyond_the_limit_gets_513() {
         let sps = Instance::start(Options::new().section("[proxy]\nmax_message_bytes = 4096"));
         sps.route("1555*", callee.addr());
         let mut udp = Agent::udp(V4);
-        let request = options(&mut udp, &sps).with_body("text/plain", vec![b'x'; 8_000]);
+        let request = message(&mut udp, &sps).with_body("text/plain", vec![b'x'; 8_000]);
         assert_eq!(udp.ask(sps.addr(), &request).status(), Some(513));
         let mut tcp = Agent::tcp(V4);
-        let request = options(&mut tcp, &sps).with_body("text/plain", vec![b'x'; 8_000]);
+        let request = message(&mut tcp, &sps).with_body("text/plain", vec![b'x'; 8_000]);
         assert_eq!(tcp.ask(sps.addr(), &request).status(), Some(513));
         assert_serves(&mut udp, &sps);
-        assert_eq!(callee.requests("OPTIONS").len(), 1);
+        assert_eq!(callee.requests("MESSAGE").len(), 1);
     });
 }
 
@@ -142,7 +142,7 @@ fn noise_is_dropped_in_silence() {
             agent.send_bytes(sps.addr(), bytes);
         }
         let mut random = sps_tests::random::Random::seeded(5);
-        let whole = options(&mut agent, &sps).bytes();
+        let whole = message(&mut agent, &sps).bytes();
         // Every prefix of a request, and requests with octets struck by chance: nothing of it may stall the next one.
         for len in (0..whole.len()).step_by(7) {
             agent.send_bytes(sps.addr(), &whole[..len]);
@@ -156,7 +156,7 @@ fn noise_is_dropped_in_silence() {
             agent.send_bytes(sps.addr(), &struck);
         }
         // Answers to some of it may come; what counts is that a whole request is still served.
-        let request = options(&mut agent, &sps);
+        let request = message(&mut agent, &sps);
         agent.send(sps.addr(), &request);
         loop {
             let answer = agent.receive().message;
@@ -186,7 +186,7 @@ fn rubbish_on_a_stream_costs_its_connection_only() {
         assert_serves(&mut good, &sps);
         // Without Content-Length a stream cannot be framed (§18.3): 400, then the end.
         let mut unframed = Agent::tcp(V4);
-        let request = options(&mut unframed, &sps);
+        let request = message(&mut unframed, &sps);
         let text = String::from_utf8(request.bytes())
             .expect("the request is text")
             .replace("Content-Length: 0\r\n", "");
@@ -204,7 +204,7 @@ fn a_loop_is_seen_at_its_first_turn() {
         let mut agent = Agent::udp(V4);
         let sps = Instance::start(Options::new());
         sps.route("1555*", sps.addr());
-        let request = options(&mut agent, &sps);
+        let request = message(&mut agent, &sps);
         let answer = agent.ask(sps.addr(), &request);
         assert_eq!(answer.status(), Some(482), "{answer}");
         let turns = sps.log("access_log").lines().count();

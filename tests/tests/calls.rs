@@ -131,7 +131,7 @@ fn foreign_headers_and_bodies_leave_as_they_came() {
         sps.route("1555*", callee.addr());
         let uri = sps.uri(NUMBER);
         let via = caller.via();
-        let kept = "f:\t\"O'Hara, \\\"Q\\\"\" <sip:a%20b@[::1];x=\"y\">  ;tag=keep\r\n\
+        let kept = "f:\t\"O'Hara, \\\"Q\\\"\" <sip:a%20b@[::1];x=y>  ;tag=keep\r\n\
             To : <sip:15550100@SPS.test>\r\ni: Odd+Call%ID@x\r\nCSEQ: 00041   JUGGLE\r\n\
             X-Unknown: caf\u{e9}, \"a,b\" ,<c>;;=\r\nSubject: first\r\n second\r\n\tthird\r\n\
             m: <sip:tester@127.0.0.1:1>;+sip.instance=\"<urn:uuid:0>\"\r\nP-Empty:\r\n";

@@ -1,5 +1,7 @@
 //! Calls that do not succeed: engaged, nobody answers, nobody there, next hops that are down, and the way on to alternates.
 
+use std::time::Duration;
+
 use sps_tests::net::{V4, free_addr};
 use sps_tests::{Agent, Instance, Options, Uas, bounded};
 
@@ -59,27 +61,42 @@ fn a_number_without_route_and_an_unknown_user_are_not_found() {
     });
 }
 
-/// Timers B and F: a next hop that says nothing gives 408 (§16.7), and the request was repeated meanwhile.
+/// Timer B: a next hop that says nothing gives 408 (§16.7), and the request was repeated meanwhile.
 #[test]
 fn a_silent_next_hop_gives_408() {
     bounded(|| {
         let (mut caller, mut callee) = (Agent::udp(V4), Agent::udp(V4));
         let sps = Instance::start(Options::new().section(FAST));
         sps.route("1555*", callee.addr());
-        for method in ["INVITE", "INFO"] {
-            let request = caller.request(method, &sps.uri(NUMBER));
-            caller.send(sps.addr(), &request);
-            callee.expect_request(method);
-            let answer = caller.final_response();
-            assert_eq!(answer.status(), Some(408), "{method}: {answer}");
-            let before = callee.repeats;
-            assert!(callee.try_receive(std::time::Duration::from_millis(1)).is_none());
-            assert!(
-                callee.repeats - before >= 4,
-                "{method} was repeated {} times",
-                callee.repeats - before
-            );
-        }
+        let invite = caller.request("INVITE", &sps.uri(NUMBER));
+        caller.send(sps.addr(), &invite);
+        callee.expect_request("INVITE");
+        let answer = caller.final_response();
+        assert_eq!(answer.status(), Some(408), "{answer}");
+        assert!(callee.try_receive(Duration::from_millis(1)).is_none());
+        assert_eq!(callee.repeats, 6, "Timer A: after T1, 2, 4, 8, 16 and 32 T1");
+    });
+}
+
+/// Timer F: a request that is not INVITE is repeated too, and then silence meets silence, because a late 408 would only meet a
+/// caller who has timed out himself (RFC 4320 §4.2). The access log knows.
+#[test]
+fn a_silent_next_hop_gives_nothing_to_a_non_invite() {
+    bounded(|| {
+        let (mut caller, mut callee) = (Agent::udp(V4), Agent::udp(V4));
+        let sps = Instance::start(Options::new().section(FAST));
+        sps.route("1555*", callee.addr());
+        let info = caller.request("INFO", &sps.uri(NUMBER));
+        caller.send(sps.addr(), &info);
+        callee.expect_request("INFO");
+        sps.wait_access(&[info.must("Call-ID"), "\"INFO", " 408 "]);
+        assert!(callee.try_receive(Duration::from_millis(1)).is_none());
+        // Timer E: after T1, doubling up to T2 = 8 T1, until 64 T1.
+        assert!((8..=11).contains(&callee.repeats), "{} repetitions", callee.repeats);
+        // Nothing went to the caller: what it gets next belongs to its next request.
+        let unknown = caller.request("MESSAGE", &sps.uri("nobody"));
+        let answer = caller.ask(sps.addr(), &unknown);
+        assert_eq!(answer.header("Call-ID"), unknown.header("Call-ID"));
     });
 }
 
