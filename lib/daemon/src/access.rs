@@ -12,8 +12,8 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::thread::Thread;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, mpsc};
+use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::file::LogFile;
@@ -86,10 +86,8 @@ impl AccessLog {
             on: AtomicBool::new(file.is_some()),
             lost: AtomicU64::new(0),
             asleep: AtomicBool::new(false),
-            ended: AtomicBool::new(false),
             slots: (0..workers.max(1)).map(|_| Arc::default()).collect(),
-            order: Mutex::new(Pending::None),
-            done: Condvar::new(),
+            orders: Mutex::new(Vec::new()),
             thread: OnceLock::new(),
         });
         let thread = std::thread::Builder::new()
@@ -104,8 +102,8 @@ impl AccessLog {
             .or_fatal(Exit::System, "start the access log thread")?;
         let _ = shared.thread.set(thread.thread().clone());
         let mut open = lock(&OPEN);
-        open.retain(|log| log.strong_count() > 0);
-        open.push(Arc::downgrade(&shared));
+        open.retain(|(_, thread)| !thread.is_finished());
+        open.push((Arc::downgrade(&shared), thread));
         drop(open);
         Ok(Self(shared))
     }
@@ -128,7 +126,7 @@ impl AccessLog {
     /// # Errors
     /// The path cannot be opened (the old file goes on being written), or the disk did not answer in time.
     pub fn reopen(&self) -> io::Result<()> {
-        self.0.order(Pending::Reopen)
+        self.0.order(Order::Reopen)
     }
 
     /// Writes to another path from now on, or nowhere.
@@ -136,13 +134,13 @@ impl AccessLog {
     /// # Errors
     /// As [`AccessLog::reopen`].
     pub fn set_path(&self, path: Option<&Path>) -> io::Result<()> {
-        self.0.order(Pending::Path(path.map(Path::to_owned)))
+        self.0.order(Order::Path(path.map(Path::to_owned)))
     }
 
     /// Waits, not for long, until what has been appended so far is in the file.
     pub fn flush(&self) {
         // A disk that does not answer in time is the only error; nothing to be done about it here.
-        let _ = self.0.order(Pending::Flush);
+        let _ = self.0.order(Order::Flush);
     }
 }
 
@@ -246,9 +244,8 @@ pub fn escape(value: &[u8], stop: u8, out: &mut Vec<u8>) {
 
 /// A new configuration: every access log of this process goes to `path`, or is off.
 pub(crate) fn configure_all(path: Option<&Path>) -> Result<(), String> {
-    let open: Vec<_> = lock(&OPEN).iter().filter_map(Weak::upgrade).collect();
-    for shared in open {
-        let order = Pending::Path(path.map(Path::to_owned));
+    for shared in all_open() {
+        let order = Order::Path(path.map(Path::to_owned));
         shared
             .order(order)
             .map_err(|error| format!("open the access log: {error}"))?;
@@ -258,16 +255,37 @@ pub(crate) fn configure_all(path: Option<&Path>) -> Result<(), String> {
 
 /// All access logs of this process, for the master's order to reopen.
 pub(crate) fn reopen_all() -> Result<(), String> {
-    let open: Vec<_> = lock(&OPEN).iter().filter_map(Weak::upgrade).collect();
-    for shared in open {
+    for shared in all_open() {
         shared
-            .order(Pending::Reopen)
+            .order(Order::Reopen)
             .map_err(|error| format!("reopen the access log: {error}"))?;
     }
     Ok(())
 }
 
-static OPEN: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
+/// Before the process ends: waits, not for long, until everything is in the files.
+pub(crate) fn finish_all() {
+    let deadline = Instant::now() + WAIT_TIMEOUT;
+    for (shared, thread) in std::mem::take(&mut *lock(&OPEN)) {
+        match shared.upgrade() {
+            // A disk that does not answer in time: nothing to be done about it any more.
+            Some(shared) => drop(shared.order(Order::Flush)),
+            // Its last handle is gone: the thread writes what is left, and ends.
+            None => {
+                while !thread.is_finished() && Instant::now() < deadline {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        }
+    }
+}
+
+/// All access logs of this process, with their threads.
+static OPEN: Mutex<Vec<(Weak<Shared>, JoinHandle<()>)>> = Mutex::new(Vec::new());
+
+fn all_open() -> Vec<Arc<Shared>> {
+    lock(&OPEN).iter().filter_map(|(shared, _)| shared.upgrade()).collect()
+}
 
 /// How long anybody waits for the thread.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -278,21 +296,18 @@ struct Shared {
     lost: AtomicU64,
     /// The thread waits for the next line, however long that takes.
     asleep: AtomicBool,
-    ended: AtomicBool,
     slots: Vec<Arc<Slot>>,
-    order: Mutex<Pending>,
-    done: Condvar,
+    /// To be carried out with the next pass; who waits for it is told.
+    orders: Mutex<Vec<(Order, mpsc::Sender<io::Result<()>>)>>,
     thread: OnceLock<Thread>,
 }
 
 /// What the thread is asked to do besides writing.
 #[derive(Debug)]
-enum Pending {
-    None,
+enum Order {
     Flush,
     Reopen,
     Path(Option<PathBuf>),
-    Done(io::Result<()>),
 }
 
 /// One worker's buffer, on a cache line of its own.
@@ -314,43 +329,19 @@ impl Shared {
         }
     }
 
-    /// Has the thread do something and waits for it; one order at a time.
-    fn order(&self, order: Pending) -> io::Result<()> {
-        let deadline = Instant::now() + WAIT_TIMEOUT;
-        let mut pending = lock(&self.order);
-        let mut order = Some(order);
-        loop {
-            match &*pending {
-                Pending::None => {
-                    if let Some(order) = order.take() {
-                        *pending = order;
-                        self.wake();
-                    }
-                }
-                Pending::Done(_) if order.is_none() => {
-                    let done = std::mem::replace(&mut *pending, Pending::None);
-                    self.done.notify_all();
-                    let Pending::Done(result) = done else { return Ok(()) };
-                    return result;
-                }
-                Pending::Done(_) | Pending::Flush | Pending::Reopen | Pending::Path(_) => {}
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            pending = self
-                .done
-                .wait_timeout(pending, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
+    /// Has the thread do something and waits for it.
+    fn order(&self, order: Order) -> io::Result<()> {
+        let (done, result) = mpsc::channel();
+        lock(&self.orders).push((order, done));
+        self.wake();
+        result
+            .recv_timeout(WAIT_TIMEOUT)
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.ended.store(true, Relaxed);
         if let Some(thread) = self.thread.get() {
             thread.unpark();
         }
@@ -368,6 +359,10 @@ impl Core {
         let mut spare = Vec::new();
         loop {
             let shared = self.shared.upgrade();
+            // Taken before the buffers are, so that it is carried out behind every line that was there before it.
+            let orders = shared
+                .as_ref()
+                .map_or(Vec::new(), |shared| std::mem::take(&mut *lock(&shared.orders)));
             let mut wrote = false;
             for slot in &self.slots {
                 std::mem::swap(&mut lock(&slot.0).bytes, &mut spare);
@@ -386,7 +381,10 @@ impl Core {
                 spare.clear();
             }
             let Some(shared) = shared else { return };
-            self.carry_out(&shared, &mut file);
+            for (order, done) in orders {
+                // Who asked may have given up waiting.
+                let _ = done.send(carry_out(order, &shared, &mut file));
+            }
             if wrote {
                 drop(shared);
                 std::thread::park_timeout(FLUSH_WAIT);
@@ -394,8 +392,7 @@ impl Core {
             }
             // Said before looking again: a line appended in between sees it, or is seen.
             shared.asleep.swap(true, AcqRel);
-            let idle = self.slots.iter().all(|slot| lock(&slot.0).bytes.is_empty())
-                && matches!(&*lock(&shared.order), Pending::None | Pending::Done(_));
+            let idle = self.slots.iter().all(|slot| lock(&slot.0).bytes.is_empty()) && lock(&shared.orders).is_empty();
             if !idle {
                 shared.asleep.store(false, Relaxed);
                 continue;
@@ -404,31 +401,28 @@ impl Core {
             std::thread::park();
         }
     }
+}
 
-    fn carry_out(&self, shared: &Shared, file: &mut Option<LogFile>) {
-        let mut pending = lock(&shared.order);
-        let order = std::mem::replace(&mut *pending, Pending::None);
-        let result = match order {
-            Pending::None | Pending::Done(_) => {
-                *pending = order;
-                return;
+/// Does what somebody waits for.
+fn carry_out(order: Order, shared: &Shared, file: &mut Option<LogFile>) -> io::Result<()> {
+    match order {
+        Order::Flush => {}
+        Order::Reopen => {
+            if let Some(file) = file {
+                file.reopen(None)?;
             }
-            Pending::Flush => Ok(()),
-            Pending::Reopen => file.as_mut().map_or(Ok(()), |file| file.reopen(None)),
-            Pending::Path(None) => {
-                shared.on.store(false, Relaxed);
-                *file = None;
-                Ok(())
-            }
-            Pending::Path(Some(path)) if file.as_ref().is_some_and(|file| file.path() == path) => Ok(()),
-            Pending::Path(Some(path)) => LogFile::open(&path).map(|new| {
-                *file = Some(new);
-                shared.on.store(true, Relaxed);
-            }),
-        };
-        *pending = Pending::Done(result);
-        shared.done.notify_all();
+        }
+        Order::Path(None) => {
+            shared.on.store(false, Relaxed);
+            *file = None;
+        }
+        Order::Path(Some(path)) if file.as_ref().is_some_and(|file| file.path() == path) => {}
+        Order::Path(Some(path)) => {
+            *file = Some(LogFile::open(&path)?);
+            shared.on.store(true, Relaxed);
+        }
     }
+    Ok(())
 }
 
 /// `192.0.2.5:5060`, `[2001:db8::1]:5060`. By hand for IPv4: it is in every line, twice.
@@ -468,4 +462,165 @@ fn write_number(mut value: u64, out: &mut Vec<u8>) {
 /// A worker that panicked within `fill` ends its process; nobody reads the half line.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    /// design §5
+    #[test]
+    fn a_line_is_as_the_manual_says() {
+        let entry = Entry {
+            source: "192.0.2.5:5060".parse().unwrap(),
+            user: Some(b"alice"),
+            received_at: UNIX_EPOCH + Duration::from_millis(1_795_154_462_123),
+            method: b"INVITE",
+            request_uri: b"sip:bob@example.com",
+            status: 200,
+            took: Duration::from_micros(1_234_567),
+            call_id: b"a84b4c76e66710",
+            next: Some(("192.0.2.9:5060".parse().unwrap(), "udp")),
+            stage: "registry",
+            branches: 2,
+            more: &[],
+        };
+        let mut line = Vec::new();
+        entry.write(&mut Stamp::default(), &mut line);
+        assert_eq!(
+            String::from_utf8(line).unwrap(),
+            "192.0.2.5:5060 - alice [20/Nov/2026:06:01:02.123 +0000] \"INVITE sip:bob@example.com SIP/2.0\" 200 1234 \
+             call-id=a84b4c76e66710 next=192.0.2.9:5060/udp stage=registry branches=2"
+        );
+    }
+
+    #[test]
+    fn a_stranger_can_neither_forge_nor_bloat_a_line() {
+        let long = vec![b'x'; MAX_VALUE_LEN + 1];
+        let entry = Entry {
+            source: "[2001:db8::1]:40000".parse().unwrap(),
+            user: None,
+            received_at: UNIX_EPOCH,
+            method: b"A\" 200",
+            request_uri: b"sip:a\r\nb\\c\xff",
+            status: 65_535,
+            took: Duration::ZERO,
+            call_id: b"x status=200",
+            next: None,
+            stage: "none",
+            branches: 0,
+            more: &[("ua", &long), ("empty", b"")],
+        };
+        let mut line = Vec::new();
+        entry.write(&mut Stamp::default(), &mut line);
+        let expected = format!(
+            "[2001:db8::1]:40000 - - [01/Jan/1970:00:00:00.000 +0000] \"A\\x22 200 sip:a\\x0d\\x0ab\\x5cc\\xff SIP/2.0\" \
+             65535 0 call-id=x\\x20status=200 stage=none branches=0 ua={}... empty=",
+            "x".repeat(MAX_VALUE_LEN)
+        );
+        assert_eq!(String::from_utf8(line).unwrap(), expected);
+    }
+
+    /// Writers at full speed, the file moved away and opened anew all the time: every line is in one of the files, once and
+    /// whole, or counted as lost.
+    #[test]
+    fn no_line_is_torn_doubled_or_lost_without_count() {
+        const WRITERS: usize = 3;
+        const LINES: usize = 20_000;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access_log");
+        let log = AccessLog::start(Some(&path), WRITERS).unwrap();
+        let payload = |writer: usize, line: usize| "x".repeat((writer * 31 + line * 7) % 200);
+        std::thread::scope(|scope| {
+            for writer in 0..WRITERS {
+                let access = log.worker(writer);
+                scope.spawn(move || {
+                    for line in 0..LINES {
+                        access.line(|out| {
+                            out.extend_from_slice(format!("{writer} {line} {}", payload(writer, line)).as_bytes());
+                        });
+                    }
+                });
+            }
+            for moved in 0..20 {
+                std::fs::rename(&path, folder.path().join(format!("access_log.{moved}"))).unwrap();
+                log.reopen().unwrap();
+            }
+        });
+        log.flush();
+        let mut seen = HashMap::new();
+        for file in std::fs::read_dir(folder.path()).unwrap() {
+            let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+            assert!(text.is_empty() || text.ends_with('\n'));
+            for line in text.lines() {
+                let mut words = line.splitn(3, ' ');
+                let mut number = || words.next().unwrap().parse::<usize>().unwrap();
+                let (writer, number) = (number(), number());
+                assert_eq!(words.next().unwrap(), payload(writer, number));
+                *seen.entry((writer, number)).or_insert(0) += 1;
+            }
+        }
+        assert!(seen.values().all(|&times| times == 1));
+        assert_eq!(seen.len() as u64 + log.lost(), (WRITERS * LINES) as u64);
+    }
+
+    #[test]
+    fn beyond_the_bound_and_on_a_full_disk_lines_are_counted() {
+        let log = AccessLog::start(Some(Path::new("/dev/full")), 1).unwrap();
+        let access = log.worker(0);
+        access.line(|out| out.extend_from_slice(b"one"));
+        access.line(|out| out.extend_from_slice(b"two"));
+        log.flush();
+        assert_eq!(log.lost(), 2);
+
+        // One that does not come to an end holds the buffer; the thread cannot empty it meanwhile.
+        let slot = access.slot.clone();
+        lock(&slot.0).bytes.resize(MAX_WAITING_LEN, b'\n');
+        let before = log.lost();
+        access.line(|_| {});
+        log.flush();
+        assert!(log.lost() > before);
+    }
+
+    #[test]
+    fn it_can_be_off_and_on_and_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, other) = (folder.path().join("one"), folder.path().join("other"));
+        let log = AccessLog::start(None, 1).unwrap();
+        let access = log.worker(5);
+        let say = |text: &str| access.line(|out| out.extend_from_slice(text.as_bytes()));
+        say("unheard");
+        assert!(!access.is_on());
+        log.set_path(Some(&one)).unwrap();
+        say("first");
+        log.flush();
+        log.set_path(Some(&other)).unwrap();
+        say("second");
+        assert!(log.set_path(Some(&folder.path().join("no/folder"))).is_err());
+        say("third");
+        log.flush();
+        log.set_path(None).unwrap();
+        say("unheard");
+        assert_eq!(std::fs::read_to_string(one).unwrap(), "first\n");
+        assert_eq!(std::fs::read_to_string(other).unwrap(), "second\nthird\n");
+        assert_eq!(log.lost(), 0);
+    }
+
+    #[test]
+    fn what_is_written_last_is_written_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let log = AccessLog::start(Some(&path), 1).unwrap();
+        let access = log.worker(0);
+        // The thread is asleep by now or not: both must do.
+        for line in 0..50 {
+            access.line(|out| out.extend_from_slice(line.to_string().as_bytes()));
+            log.flush();
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert_eq!(text.lines().last(), Some(line.to_string().as_str()));
+        }
+    }
 }

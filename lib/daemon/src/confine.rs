@@ -115,3 +115,36 @@ fn restrict(keep: &Confine) -> Result<RestrictionStatus, RulesetError> {
         ))?
         .restrict_self()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The sandbox holds for the thread, so a thread that ends with the test may try it.
+    #[test]
+    fn what_is_not_kept_is_out_of_reach() {
+        let (kept, lost) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (inside, outside) = (kept.path().join("file"), lost.path().join("file"));
+        std::fs::write(&outside, "secret").unwrap();
+        let keep = Confine {
+            write: vec![kept.path().to_owned(), "/no/such/folder".into()],
+            ..Confine::default()
+        };
+        let confined = std::thread::spawn(move || {
+            let confined = confine(&keep).unwrap();
+            std::fs::write(&inside, "kept").unwrap();
+            std::fs::rename(&inside, inside.with_extension("moved")).unwrap();
+            let read = std::fs::read_to_string(&outside);
+            let bound = std::net::TcpListener::bind("127.0.0.1:0");
+            match confined {
+                Confined::Not => assert!(read.is_ok() && bound.is_ok()),
+                Confined::Partly => assert!(read.is_err()),
+                Confined::Fully => assert!(read.is_err() && bound.is_err()),
+            }
+            // Datagrams are not TCP: they go on.
+            std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        });
+        confined.join().unwrap();
+        assert!(std::fs::read_to_string(lost.path().join("file")).is_ok());
+    }
+}

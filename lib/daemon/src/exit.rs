@@ -133,6 +133,7 @@ pub fn exit(result: Result<(), Fatal>) -> ExitCode {
             ExitCode::from(fatal.exit.code())
         }
     };
+    crate::access::finish_all();
     crate::log::flush_log();
     code
 }

@@ -19,7 +19,9 @@ use crate::{Exit, Fatal, OrFatal};
 
 /// The instance lock, held until dropped.
 #[derive(Debug)]
-pub struct Lock(#[allow(dead_code)] File);
+pub struct Lock {
+    _file: File,
+}
 
 impl Lock {
     /// Takes the lock of a root.
@@ -40,7 +42,7 @@ impl Lock {
         let deadline = Instant::now() + LOOK_TIMEOUT;
         loop {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Self(file)),
+                Ok(()) => return Ok(Self { _file: file }),
                 Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() >= deadline => {
                     let pid = read_pid(&paths.pid()).map_or(String::new(), |pid| format!(" (process {pid})"));
                     let what = paths
@@ -107,6 +109,8 @@ pub fn find_orphans(run: &Path) -> Vec<Orphan> {
             found.extend(living(&path));
         }
     }
+    // The order in which they are best ended: a proxy needs the registrar for what it has begun.
+    found.sort_by_key(|orphan| orphan.name == "sps-registrar");
     found
 }
 
@@ -123,23 +127,17 @@ fn living(path: &Path) -> Option<Orphan> {
     is_locked(&file).then_some(Orphan { name, pid, handle })
 }
 
-/// Ends them: TERM, after `within` KILL. Gives the names and process ids of those that had to be killed.
+/// Ends them one after the other: TERM, after `within` (each) KILL. Gives the names and process ids of those that had to be killed.
 pub fn end_orphans(orphans: &[Orphan], within: Duration) -> Vec<String> {
+    let mut killed = Vec::new();
     for orphan in orphans {
         // One that is gone already is what we want.
         let _ = pidfd_send_signal(&orphan.handle, Signal::TERM);
-    }
-    let deadline = Instant::now() + within;
-    let mut killed = Vec::new();
-    for orphan in orphans {
-        if !wait_for_end(orphan, deadline) {
+        if !wait_for_end(orphan, Instant::now() + within) {
             let _ = pidfd_send_signal(&orphan.handle, Signal::KILL);
+            wait_for_end(orphan, Instant::now() + KILL_TIMEOUT);
             killed.push(format!("{} (process {})", orphan.name, orphan.pid));
         }
-    }
-    let deadline = Instant::now() + KILL_TIMEOUT;
-    for orphan in orphans {
-        wait_for_end(orphan, deadline);
     }
     killed
 }
@@ -200,4 +198,92 @@ fn open_no_link(path: &Path) -> std::io::Result<File> {
         .read(true)
         .custom_flags(flags.bits().cast_signed())
         .open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    fn instance() -> (tempfile::TempDir, Paths) {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::new(Some(root.path()));
+        std::fs::create_dir_all(paths.generation(3)).unwrap();
+        (root, paths)
+    }
+
+    #[test]
+    fn one_master_a_root() {
+        let (_root, paths) = instance();
+        assert_eq!(running(&paths), None);
+        let lock = Lock::take(&paths).unwrap();
+        std::fs::write(paths.pid(), "4711\n").unwrap();
+        assert_eq!(running(&paths), Some(Running { pid: Some(4711) }));
+        let fatal = Lock::take(&paths).unwrap_err();
+        assert_eq!(fatal.exit, Exit::Later);
+        assert!(
+            fatal.text.contains("already running") && fatal.text.contains("4711"),
+            "{fatal}"
+        );
+        drop(lock);
+        assert_eq!(running(&paths), None);
+        Lock::take(&paths).unwrap();
+    }
+
+    #[test]
+    fn a_process_number_without_a_lock_proves_nothing() {
+        let (_root, paths) = instance();
+        let path = paths.generation(3).join("sps-proxy.pid");
+        std::fs::write(&path, format!("{}\n", std::process::id())).unwrap();
+        assert!(find_orphans(&paths.run).is_empty());
+        let file = File::open(&path).unwrap();
+        lock_for_life(&file).unwrap();
+        let found = find_orphans(&paths.run);
+        assert_eq!(found.len(), 1);
+        assert_eq!(
+            (found[0].name.as_str(), found[0].pid),
+            ("sps-proxy", std::process::id())
+        );
+        assert_eq!(
+            lock_for_life(&File::open(&path).unwrap()).unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
+    }
+
+    #[test]
+    fn orphans_end_by_term_and_the_deaf_by_kill() {
+        let (_root, paths) = instance();
+        let mut held = Vec::new();
+        let mut processes = Vec::new();
+        for (name, script) in [
+            ("sps-registrar", "trap '' TERM; echo; read x"),
+            ("sps-proxy", "echo; read x"),
+        ] {
+            let mut process = Command::new("sh")
+                .args(["-c", script])
+                .stdin(std::process::Stdio::piped())
+                .stdout(std::process::Stdio::piped())
+                .spawn()
+                .unwrap();
+            // Its line says that the trap is set.
+            process.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+            let path = paths.generation(3).join(format!("{name}.pid"));
+            std::fs::write(&path, process.id().to_string()).unwrap();
+            let file = File::open(&path).unwrap();
+            lock_for_life(&file).unwrap();
+            held.push(file);
+            processes.push(process);
+        }
+        let orphans = find_orphans(&paths.run);
+        assert_eq!(
+            orphans.iter().map(|orphan| orphan.name.as_str()).collect::<Vec<_>>(),
+            ["sps-proxy", "sps-registrar"]
+        );
+        let killed = end_orphans(&orphans, Duration::from_millis(300));
+        assert_eq!(killed, [format!("sps-registrar (process {})", processes[0].id())]);
+        for process in &mut processes {
+            assert!(!process.wait().unwrap().success());
+        }
+    }
 }

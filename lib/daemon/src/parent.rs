@@ -415,3 +415,61 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Fatal> {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_that_stands_still_stops_the_heartbeat_until_it_is_gone() {
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let counts: Vec<_> = (0..2).map(|_| Arc::new(AtomicU64::new(0))).collect();
+        let beat = |count| Beat {
+            count: Arc::downgrade(count),
+            seen: 0,
+            seen_at: now,
+        };
+        let mut beats: Vec<_> = counts.iter().map(beat).collect();
+        let [one, other] = [0, 1].map(|i| Pulse(counts[i].clone()));
+        drop(counts);
+        assert!(all_alive(&mut beats, now + 2 * second));
+        one.beat();
+        assert!(!all_alive(&mut beats, now + 3 * second));
+        other.beat();
+        assert!(all_alive(&mut beats, now + 4 * second));
+        drop(other);
+        one.beat();
+        assert!(all_alive(&mut beats, now + 9 * second));
+        assert_eq!(beats.len(), 1);
+    }
+
+    #[test]
+    fn an_order_that_is_dropped_is_refused() {
+        let (answers, answered) = std::sync::mpsc::channel();
+        let deliver = |id| Delivered {
+            order: Order::Commit(1),
+            answer: Some((id, answers.clone())),
+        };
+        deliver(1).done();
+        deliver(2).refuse("no");
+        drop(deliver(3));
+        drop(Delivered {
+            order: Order::Commit(1),
+            answer: None,
+        });
+        assert_eq!(
+            answered.try_iter().collect::<Vec<_>>(),
+            [
+                Report::Done { id: 1 },
+                Report::Refused {
+                    id: 2,
+                    reason: "no".into()
+                },
+                Report::Refused {
+                    id: 3,
+                    reason: "the order was dropped".into()
+                },
+            ]
+        );
+    }
+}

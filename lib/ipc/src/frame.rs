@@ -115,3 +115,83 @@ impl<'a, T: Deserialize<'a>> Iterator for Entries<'a, T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{operator, proxy_ctl, registrar_ctl, service, starter};
+
+    #[test]
+    fn a_frame_that_is_full_stays_as_it_was() {
+        let mut out = vec![1, 2, 3];
+        assert_eq!(append(&vec![0_u8; MAX_FRAME_LEN], &mut out), Err(TooLong));
+        assert_eq!(out, [1, 2, 3]);
+        append(&vec![7_u8; 2], &mut out).unwrap();
+        assert_eq!(out, [1, 2, 3, 2, 7, 7]);
+    }
+
+    #[test]
+    fn what_stands_behind_the_value_is_refused() {
+        assert_eq!(decode::<u8>(&[1]), Ok(1));
+        assert_eq!(decode::<u8>(&[1, 2]), Err(Malformed { offset: 1 }));
+        assert_eq!(decode::<u8>(&[]), Err(Malformed { offset: 0 }));
+    }
+
+    #[test]
+    fn entries_end_with_the_first_that_is_malformed() {
+        let entries: Vec<_> = Entries::<bool>::new(&[1, 0, 7, 1]).collect();
+        assert_eq!(entries, [Ok(true), Ok(false), Err(Malformed { offset: 2 })]);
+        // An entry that takes no bytes would never end.
+        assert_eq!(
+            Entries::<()>::new(&[1]).collect::<Vec<_>>(),
+            [Err(Malformed { offset: 0 })]
+        );
+    }
+
+    /// Reads `bytes` as every conversation would.
+    fn read_as_anything(bytes: &[u8]) {
+        let entries = service::to_service(bytes).count() + service::from_service(bytes).count();
+        assert!(entries <= 2 * bytes.len());
+        let _ = operator::decode_request(bytes);
+        let _ = operator::decode_reply(bytes);
+        let _ = decode::<registrar_ctl::Request>(bytes);
+        let _ = decode::<registrar_ctl::Reply>(bytes);
+        let _ = decode::<proxy_ctl::Request>(bytes);
+        let _ = decode::<proxy_ctl::Reply>(bytes);
+        let mut rest = bytes;
+        while let Ok(Some(_)) = starter::read(&mut rest) {}
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_frames_are_refused_and_nothing_else(bytes in proptest::collection::vec(any::<u8>(), 0..2_000)) {
+            read_as_anything(&bytes);
+        }
+
+        /// Lengths that promise more than there is, cut and changed bytes: near what is right, where decoders err.
+        #[test]
+        fn frames_that_are_nearly_right_are_no_worse(at in 0_usize..300, byte: u8, cut in 0_usize..300) {
+            let record = registrar_ctl::Record {
+                aor: "sip:alice@example.com".into(),
+                bindings: vec![registrar_ctl::Binding {
+                    contact: "sip:alice@192.0.2.7".into(), q: 500, expires_in_s: Some(60), call_id: "a@b".into(), cseq: 7,
+                    path: vec!["<sip:p;lr>".into()], flow: String::new(), instance_id: String::new(), user_agent: String::new(),
+                }],
+            };
+            let mut page = encode(&registrar_ctl::Reply::Page { records: vec![record], next: Some(u64::MAX) }).unwrap();
+            let mut batch = service::Batch::default();
+            for id in 0..3 {
+                batch.push(&service::FromService::Response { id, message: b"SIP/2.0 200 OK\r\n\r\n" }).unwrap();
+            }
+            let mut batch = batch.bytes().to_vec();
+            for frame in [&mut page, &mut batch] {
+                let len = frame.len();
+                frame[at % len] = byte;
+                frame.truncate(cut);
+                read_as_anything(frame);
+            }
+        }
+    }
+}

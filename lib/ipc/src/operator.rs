@@ -215,3 +215,56 @@ pub fn encode_reply(reply: &Reply) -> Result<Vec<u8>, TooLong> {
 pub fn decode_reply(bytes: &[u8]) -> Result<Reply, Malformed> {
     frame::decode(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_of_another_version_is_told_which_ones_are_taken() {
+        let request = Request::LogLevel {
+            daemon: "proxy".into(),
+            module: None,
+            level: Level::Debug,
+        };
+        let mut bytes = encode_request(&request).unwrap();
+        assert_eq!(decode_request(&bytes), Ok((VERSION, request)));
+        bytes[..2].copy_from_slice(&(VERSION + 1).to_le_bytes());
+        assert_eq!(
+            decode_request(&bytes),
+            Err(Reply::Version {
+                oldest: OLDEST_VERSION,
+                newest: VERSION
+            })
+        );
+        assert!(matches!(decode_request(&[1]), Err(Reply::Refused { code: 76, .. })));
+        assert!(matches!(
+            decode_request(&[1, 0, 99]),
+            Err(Reply::Refused { code: 76, .. })
+        ));
+    }
+
+    /// What is on the wire may not change: an older tool or master is at the other end. These bytes are of version 1.
+    #[test]
+    fn version_1_is_what_it_always_was() {
+        let frames: Vec<Vec<u8>> = vec![
+            encode_request(&Request::Status).unwrap(),
+            encode_request(&Request::Stop { within_ms: 300 }).unwrap(),
+            encode_reply(&Reply::Done("x".into())).unwrap(),
+            encode_reply(&Reply::Refused {
+                code: 75,
+                reason: "no".into(),
+            })
+            .unwrap(),
+        ];
+        assert_eq!(
+            frames,
+            [
+                vec![1, 0, 0],
+                vec![1, 0, 2, 0xac, 2],
+                vec![1, 1, b'x'],
+                vec![2, 75, 2, b'n', b'o'],
+            ]
+        );
+    }
+}

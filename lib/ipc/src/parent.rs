@@ -364,3 +364,96 @@ impl Reporter {
         self.0.send(report).map_err(|_| ChannelError::Gone)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frozen() -> Frozen {
+        let text = "[server]\ndomain = \"example.com\"\nworkers = 3\n[[listen]]\ntransport = \"udp\"\naddress = \"127.0.0.1\"\n\
+            [[access]]\nsource = \"2001:db8::/32\"\naction = \"deny\"\n[log]\nlevel = \"debug\"\n";
+        let (conf, _) = Config::parse(Path::new("sps.toml"), text).unwrap_or_else(|problems| panic!("{problems}"));
+        Frozen {
+            generation: 7,
+            number: 2,
+            conf,
+            paths: Paths::new(Some(Path::new("/r"))),
+            mac_keys: vec![MacKey {
+                id: 200,
+                secret: [0xab; 32],
+            }],
+            listeners: vec![ListenerInfo {
+                listen: 0,
+                worker: 2,
+                transport: Transport::Udp,
+                address: "127.0.0.1:5060".parse().unwrap(),
+                advertise: Some(Advertise {
+                    host: "sip.example.com".into(),
+                    port: None,
+                }),
+            }],
+            workers: 3,
+            levels: vec![("sps_net".into(), Level::Trace)],
+        }
+    }
+
+    #[test]
+    fn both_ends_understand_each_other() {
+        let door = Door::open().unwrap();
+        let name = door.name().to_owned();
+        let child = std::thread::spawn(move || {
+            let (end, frozen) = ChildEnd::connect(&name).unwrap();
+            let reporter = end.reporter();
+            reporter.send(Report::Ready).unwrap();
+            let (id, order) = end.recv().unwrap();
+            reporter
+                .send(Report::Refused {
+                    id,
+                    reason: format!("{order:?}"),
+                })
+                .unwrap();
+            (frozen, end.recv().unwrap_err().to_string())
+        });
+        let channel = door.accept().unwrap();
+        channel.orders.send(ToChild::Configure(Box::new(frozen()))).unwrap();
+        assert_eq!(channel.reports.recv().unwrap(), Report::Ready);
+        channel
+            .orders
+            .send(ToChild::Order {
+                id: 9,
+                order: Order::Commit { number: 3 },
+            })
+            .unwrap();
+        let refused = Report::Refused {
+            id: 9,
+            reason: "Commit { number: 3 }".into(),
+        };
+        assert_eq!(channel.reports.recv().unwrap(), refused);
+        drop(channel.orders);
+        let (received, end) = child.join().unwrap();
+        assert_eq!(received, frozen());
+        assert_eq!(end, "the other end hung up");
+        assert!(matches!(channel.reports.recv(), Err(ChannelError::Gone)));
+    }
+
+    #[test]
+    fn an_accept_that_waits_for_nobody_is_let_go() {
+        let door = Door::open().unwrap();
+        let name = door.name().to_owned();
+        let accepting = std::thread::spawn(move || door.accept().map(drop));
+        free(&name);
+        assert!(matches!(accepting.join().unwrap(), Err(ChannelError::Gone)));
+        // Nobody waits any more: harmless.
+        free(&name);
+        assert!(ChildEnd::connect(&name).is_err());
+    }
+
+    #[test]
+    fn secrets_do_not_show() {
+        let shown = format!("{:?}", frozen());
+        assert!(
+            shown.contains("MacKey { id: 200, .. }") && !shown.contains("171"),
+            "{shown}"
+        );
+    }
+}

@@ -96,3 +96,56 @@ pub fn receive_descriptors(socket: impl AsFd, count: usize, deadline: Instant) -
     }
     Ok(received)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(10)
+    }
+
+    #[test]
+    fn many_descriptors_arrive_in_order() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let pairs: Vec<_> = (0..150).map(|_| UnixStream::pair().unwrap()).collect();
+        let sent: Vec<_> = pairs.iter().map(|(one, _)| one.as_fd()).collect();
+        send_descriptors(&ours, &sent, soon()).unwrap();
+        let received = receive_descriptors(&theirs, 150, soon()).unwrap();
+        for (i, (mut far, descriptor)) in (0_u8..).zip(pairs.iter().map(|(_, far)| far).zip(received)) {
+            UnixStream::from(descriptor).write_all(&[i]).unwrap();
+            let mut byte = [0];
+            far.read_exact(&mut byte).unwrap();
+            assert_eq!(byte, [i]);
+        }
+    }
+
+    #[test]
+    fn a_sender_that_sends_none_or_goes_away_is_no_sender() {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        ours.write_all(&[0]).unwrap();
+        assert_eq!(
+            receive_descriptors(&theirs, 1, soon()).unwrap_err().kind(),
+            ErrorKind::InvalidData
+        );
+        let past = Instant::now() + Duration::from_millis(1);
+        assert_eq!(
+            receive_descriptors(&theirs, 1, past).unwrap_err().kind(),
+            ErrorKind::TimedOut
+        );
+        drop(ours);
+        assert_eq!(
+            receive_descriptors(&theirs, 1, soon()).unwrap_err().kind(),
+            ErrorKind::UnexpectedEof
+        );
+        assert!(receive_descriptors(&theirs, 0, soon()).unwrap().is_empty());
+        assert_eq!(
+            receive_descriptors(&theirs, MAX_TOTAL + 1, soon()).unwrap_err().kind(),
+            ErrorKind::InvalidInput
+        );
+    }
+}

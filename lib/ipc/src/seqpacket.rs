@@ -340,3 +340,147 @@ impl AsRawFd for Connection {
         self.0.as_raw_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(10)
+    }
+
+    fn pair() -> (tempfile::TempDir, Listener, Connection, Connection) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = Listener::bind(&path, 0o600, 1).unwrap();
+        let asker = Connection::connect(&path, soon()).unwrap();
+        let answerer = listener.accept(Some(soon())).unwrap();
+        (folder, listener, asker, answerer)
+    }
+
+    #[test]
+    fn messages_stay_whole_and_the_end_is_told() {
+        let (_folder, _listener, asker, answerer) = pair();
+        let whole = vec![7; MAX_FRAME_LEN];
+        asker.send(&whole, soon()).unwrap();
+        asker.send(b"short", soon()).unwrap();
+        drop(asker);
+        let mut room = buffer();
+        assert_eq!(answerer.recv(&mut room, Some(soon())).unwrap(), MAX_FRAME_LEN);
+        assert!(room[..] == whole[..]);
+        assert_eq!(answerer.recv(&mut room, Some(soon())).unwrap(), 5);
+        assert_eq!(answerer.recv(&mut room, Some(soon())).unwrap(), 0);
+        assert_eq!(answerer.send(b"x", soon()).unwrap_err().kind(), ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn what_is_too_long_is_refused_at_both_ends() {
+        let (_folder, _listener, asker, answerer) = pair();
+        for message in [vec![0; MAX_FRAME_LEN + 1], Vec::new()] {
+            assert_eq!(
+                asker.send(&message, soon()).unwrap_err().kind(),
+                ErrorKind::InvalidInput
+            );
+        }
+        asker.send(b"longer", soon()).unwrap();
+        assert_eq!(
+            answerer.recv(&mut [0; 3], Some(soon())).unwrap_err().kind(),
+            ErrorKind::InvalidData
+        );
+    }
+
+    #[test]
+    fn every_wait_has_an_end() {
+        let (folder, listener, asker, answerer) = pair();
+        let past = Instant::now() + Duration::from_millis(1);
+        assert_eq!(
+            answerer.recv(&mut buffer(), Some(past)).unwrap_err().kind(),
+            ErrorKind::TimedOut
+        );
+        assert_eq!(listener.accept(Some(past)).unwrap_err().kind(), ErrorKind::TimedOut);
+        // Nobody reads: the kernel's buffer fills up.
+        let message = vec![0; MAX_FRAME_LEN];
+        while asker.try_send(&message).is_ok() {}
+        assert_eq!(
+            asker.send(&message, Instant::now()).unwrap_err().kind(),
+            ErrorKind::TimedOut
+        );
+        // Nobody accepts: the queue fills up.
+        let path = folder.path().join("socket");
+        let mut waiting = Vec::new();
+        let refused = loop {
+            match Connection::connect(&path, Instant::now() + Duration::from_millis(10)) {
+                Ok(connection) => waiting.push(connection),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(refused.kind(), ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn nobody_there_is_told_from_nobody_answering() {
+        let (folder, listener, _asker, _answerer) = pair();
+        drop(listener);
+        let path = folder.path().join("socket");
+        assert_eq!(
+            Connection::connect(&path, soon()).unwrap_err().kind(),
+            ErrorKind::ConnectionRefused
+        );
+        let nowhere = folder.path().join("nowhere");
+        assert_eq!(
+            Connection::connect(&nowhere, soon()).unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
+        // What a process that died left behind is no obstacle.
+        let _listener = Listener::bind(&path, 0o600, 1).unwrap();
+        Connection::connect(&path, soon()).unwrap();
+    }
+
+    #[test]
+    fn the_kernel_says_who_asks() {
+        let (_folder, _listener, _asker, answerer) = pair();
+        let peer = answerer.peer().unwrap();
+        assert_eq!(u32::try_from(peer.pid), Ok(std::process::id()));
+        assert!(peer.may_order());
+        let stranger = Peer {
+            uid: peer.uid + 1,
+            ..peer
+        };
+        assert!(!stranger.may_order());
+    }
+
+    #[test]
+    fn under_tokio_it_is_the_same_socket() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = Listener::bind(&path, 0o600, 1).unwrap();
+        let asking = std::thread::spawn(move || {
+            let asker = Connection::connect(&path, soon()).unwrap();
+            let mut room = buffer();
+            for i in 0..100_u8 {
+                asker.send(&vec![i; 60_000], soon()).unwrap();
+            }
+            let len = asker.recv(&mut room, Some(soon())).unwrap();
+            room[..len].to_vec()
+        });
+        runtime.block_on(async {
+            let listener = AsyncListener::new(listener).unwrap();
+            let answerer = listener.accept().await.unwrap();
+            let mut room = buffer();
+            for i in 0..100_u8 {
+                let len = answerer.recv(&mut room).await.unwrap();
+                assert!(len == 60_000 && room[..len].iter().all(|&byte| byte == i));
+            }
+            assert_eq!(answerer.try_recv(&mut room).unwrap_err().kind(), ErrorKind::WouldBlock);
+            answerer.send(b"done").await.unwrap();
+            assert_eq!(answerer.recv(&mut room).await.unwrap(), 0);
+        });
+        assert_eq!(asking.join().unwrap(), b"done");
+    }
+}

@@ -138,3 +138,89 @@ pub fn to_service(frame: &[u8]) -> Entries<'_, ToService<'_>> {
 pub fn from_service(frame: &[u8]) -> Entries<'_, FromService<'_>> {
     Entries::new(frame)
 }
+
+#[cfg(test)]
+mod tests {
+    use sps_wire::flow::Transport;
+
+    use super::*;
+    use crate::MAX_FRAME_LEN;
+
+    fn flow(last: u8) -> Flow {
+        Flow {
+            member: 3,
+            transport: Transport::Tcp,
+            local: "[2001:db8::1]:5060".parse().unwrap(),
+            remote: format!("192.0.2.{last}:40000").parse().unwrap(),
+            connection: u64::MAX - u64::from(last),
+        }
+    }
+
+    #[test]
+    fn a_batch_comes_out_as_it_went_in_and_borrows_from_the_frame() {
+        let messages: Vec<_> = (0..32_u8).map(|i| vec![i; 700]).collect();
+        let mut batch = Batch::default();
+        batch
+            .push(&ToService::Hello {
+                version: crate::VERSION,
+                conf: 9,
+            })
+            .unwrap();
+        for (i, message) in (0..).zip(&messages) {
+            let request = ToService::Request {
+                id: u64::from(i),
+                flow: flow(i),
+                received_at_ms: 1 << 40,
+                message,
+            };
+            batch.push(&request).unwrap();
+        }
+        assert_eq!(batch.len(), 33);
+        let frame = batch.bytes();
+        let mut entries = to_service(frame);
+        assert_eq!(
+            entries.next(),
+            Some(Ok(ToService::Hello {
+                version: crate::VERSION,
+                conf: 9
+            }))
+        );
+        for (i, expected) in (0..).zip(&messages) {
+            let Some(Ok(ToService::Request {
+                id,
+                flow: by,
+                received_at_ms,
+                message,
+            })) = entries.next()
+            else {
+                panic!("no request")
+            };
+            assert_eq!(
+                (id, by, received_at_ms, message),
+                (u64::from(i), flow(i), 1 << 40, &expected[..])
+            );
+            assert!(frame.as_ptr_range().contains(&message.as_ptr()));
+        }
+        assert_eq!(entries.next(), None);
+        batch.clear();
+        assert!(batch.is_empty() && batch.bytes().is_empty());
+    }
+
+    #[test]
+    fn a_full_frame_keeps_what_it_has_and_one_more_goes_into_the_next() {
+        let message = vec![7; 65_535];
+        let response = FromService::Response {
+            id: 1,
+            message: &message,
+        };
+        let mut batch = Batch::default();
+        batch.push(&response).unwrap();
+        let len = batch.bytes().len();
+        assert_eq!(batch.push(&response), Err(TooLong));
+        assert_eq!((batch.len(), batch.bytes().len()), (1, len));
+        assert!(len <= MAX_FRAME_LEN);
+        batch.clear();
+        batch.push(&response).unwrap();
+        assert_eq!(from_service(batch.bytes()).collect::<Vec<_>>(), [Ok(response)]);
+    }
+}

@@ -89,3 +89,67 @@ pub fn read(from: &mut impl Read) -> io::Result<Option<Report>> {
         .map(Some)
         .map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
 }
+
+#[cfg(test)]
+mod tests {
+    use sps_conf::Transport;
+
+    use super::*;
+
+    fn listening(address: &str) -> Listening {
+        let address = address.parse().unwrap();
+        Listening {
+            transport: Transport::Udp,
+            address,
+            sockets: 2,
+            receive_buffer_len: 1,
+            send_buffer_len: 1,
+        }
+    }
+
+    #[test]
+    fn reports_come_out_as_they_went_in() {
+        let reports = [
+            Report::Progress("starting".into()),
+            Report::Failed {
+                code: 78,
+                text: "two\nlines".into(),
+            },
+            Report::Ready {
+                pid: 7,
+                generation: 8,
+                listening: vec![listening("[::1]:5060")],
+            },
+        ];
+        let mut pipe = Vec::new();
+        for report in &reports {
+            write(report, &mut pipe).unwrap();
+        }
+        let mut rest = &pipe[..];
+        let read: Vec<_> = std::iter::from_fn(|| read(&mut rest).unwrap()).collect();
+        assert_eq!(read, reports);
+    }
+
+    #[test]
+    fn a_report_cut_short_or_too_long_is_an_error() {
+        let mut pipe = Vec::new();
+        write(&Report::Progress("starting".into()), &mut pipe).unwrap();
+        assert_eq!(
+            read(&mut &pipe[..pipe.len() - 1]).unwrap_err().kind(),
+            ErrorKind::UnexpectedEof
+        );
+        assert_eq!(read(&mut &[0xff_u8; 8][..]).unwrap_err().kind(), ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn only_loopback_gets_advice() {
+        let config = Path::new("/etc/sps/sps.toml");
+        let lonely = greeting(&[listening("127.0.0.1:5060"), listening("[::1]:5060")], config);
+        assert!(
+            lonely.starts_with("sps serves on udp 127.0.0.1:5060, udp [::1]:5060\n")
+                && lonely.contains("/etc/sps/sps.toml")
+        );
+        let open = greeting(&[listening("127.0.0.1:5060"), listening("192.0.2.1:5060")], config);
+        assert_eq!(open, "sps serves on udp 127.0.0.1:5060, udp 192.0.2.1:5060");
+    }
+}
