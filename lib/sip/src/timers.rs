@@ -45,7 +45,11 @@ impl TimerConf {
 
     /// How long an INVITE client absorbs repeated final responses ≥ 300: at least 32 s, nothing on reliable transports.
     pub fn timer_d(&self, reliable: bool) -> Duration {
-        if reliable { Duration::ZERO } else { TIMER_D_FLOOR.max(self.t1 * 64) }
+        if reliable {
+            Duration::ZERO
+        } else {
+            TIMER_D_FLOOR.max(self.t1 * 64)
+        }
     }
 
     /// First wait before a non-INVITE request is sent again; doubles up to T2. Unreliable transports only.

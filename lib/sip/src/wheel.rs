@@ -54,7 +54,14 @@ impl<K: Copy> Wheel<K> {
         Wheel {
             origin: now,
             tick: 0,
-            levels: Box::new([const { Level { heads: [NONE; SLOTS], occupied: [0; SLOTS / 64] } }; LEVELS]),
+            levels: Box::new(
+                [const {
+                    Level {
+                        heads: [NONE; SLOTS],
+                        occupied: [0; SLOTS / 64],
+                    }
+                }; LEVELS],
+            ),
             overdue: NONE,
             entries: Vec::new(),
             free: NONE,
@@ -65,9 +72,15 @@ impl<K: Copy> Wheel<K> {
     /// Wakes `key` at `at`, rounded up to a millisecond.
     pub fn insert(&mut self, at: Instant, key: K) {
         let since = at.saturating_duration_since(self.origin);
-        let tick =
-            since.as_secs().saturating_mul(1_000).saturating_add(since.subsec_nanos().div_ceil(1_000_000).into());
-        let entry = Entry { tick: tick.min(LAST_TICK), key, next: NONE };
+        let tick = since
+            .as_secs()
+            .saturating_mul(1_000)
+            .saturating_add(since.subsec_nanos().div_ceil(1_000_000).into());
+        let entry = Entry {
+            tick: tick.min(LAST_TICK),
+            key,
+            next: NONE,
+        };
         let index = if self.free == NONE {
             self.entries.push(entry);
             // Memory ends long before 2^32 entries of 16 bytes and more do.
@@ -86,7 +99,11 @@ impl<K: Copy> Wheel<K> {
     /// back: a `now` before the last one only brings out what was overdue.
     pub fn advance(&mut self, now: Instant, due: &mut Vec<K>) {
         let since = now.saturating_duration_since(self.origin);
-        let to = (since.as_secs().saturating_mul(1_000).saturating_add(since.subsec_millis().into())).min(LAST_TICK);
+        let to = (since
+            .as_secs()
+            .saturating_mul(1_000)
+            .saturating_add(since.subsec_millis().into()))
+        .min(LAST_TICK);
         let overdue = std::mem::replace(&mut self.overdue, NONE);
         self.release(overdue, due);
         while let Some((level, slot, tick)) = self.first_slot() {
@@ -109,7 +126,8 @@ impl<K: Copy> Wheel<K> {
         if self.overdue != NONE {
             return Some(self.origin + Duration::from_millis(self.tick));
         }
-        self.first_slot().map(|(_, _, tick)| self.origin + Duration::from_millis(tick))
+        self.first_slot()
+            .map(|(_, _, tick)| self.origin + Duration::from_millis(tick))
     }
 
     /// Keys that wait.
@@ -203,7 +221,22 @@ mod tests {
     #[test]
     fn a_key_comes_out_at_its_millisecond_and_not_before() {
         let origin = Instant::now();
-        for wait in [1, 2, 255, 256, 257, 500, 511, 512, 5_000, 32_000, 65_535, 65_536, 7_200_000, 20_000_000_000] {
+        for wait in [
+            1,
+            2,
+            255,
+            256,
+            257,
+            500,
+            511,
+            512,
+            5_000,
+            32_000,
+            65_535,
+            65_536,
+            7_200_000,
+            20_000_000_000,
+        ] {
             let mut wheel = Wheel::new(origin);
             let mut due = Vec::new();
             wheel.insert(origin + ms(wait), wait);

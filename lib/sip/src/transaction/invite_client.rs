@@ -75,7 +75,9 @@ impl<M: Clone> InviteClient<M> {
             }
             (Phase::Calling { .. } | Phase::Proceeding { .. }, Class::Success) => {
                 todo.push(Action::Deliver);
-                Phase::Accepted { end_at: now + conf.timer_m() }
+                Phase::Accepted {
+                    end_at: now + conf.timer_m(),
+                }
             }
             (Phase::Calling { request, .. } | Phase::Proceeding { request }, Class::Failure) => {
                 let ack = ack(&request);
@@ -85,7 +87,10 @@ impl<M: Clone> InviteClient<M> {
                     todo.push(Action::Terminated);
                     Phase::Terminated
                 } else {
-                    Phase::Completed { ack, end_at: now + conf.timer_d(false) }
+                    Phase::Completed {
+                        ack,
+                        end_at: now + conf.timer_d(false),
+                    }
                 }
             }
             (phase @ Phase::Accepted { .. }, Class::Success) => {
@@ -110,7 +115,12 @@ impl<M: Clone> InviteClient<M> {
                 todo.push(Action::Timeout);
                 self.terminate(todo);
             }
-            Phase::Calling { request, resend_at: Some(resend_at), resend_wait, .. } if *resend_at <= now => {
+            Phase::Calling {
+                request,
+                resend_at: Some(resend_at),
+                resend_wait,
+                ..
+            } if *resend_at <= now => {
                 todo.push(Action::Transmit(request.clone()));
                 *resend_wait *= 2;
                 *resend_at = now + *resend_wait;
@@ -139,9 +149,9 @@ impl<M: Clone> InviteClient<M> {
     /// When to call [`Self::on_deadline`] next.
     pub fn deadline(&self) -> Option<Instant> {
         match &self.phase {
-            Phase::Calling { resend_at, timeout_at, .. } => {
-                Some(resend_at.map_or(*timeout_at, |at| at.min(*timeout_at)))
-            }
+            Phase::Calling {
+                resend_at, timeout_at, ..
+            } => Some(resend_at.map_or(*timeout_at, |at| at.min(*timeout_at))),
             Phase::Accepted { end_at } | Phase::Completed { end_at, .. } => Some(*end_at),
             Phase::Proceeding { .. } | Phase::Terminated => None,
         }
@@ -214,8 +224,16 @@ mod tests {
             "transport-error" => machine.on_transport_error(&mut todo),
             wait => machine.on_deadline(now + table::wait(wait), &CONF, &mut todo),
         }
-        assert_eq!(machine.request().is_some(), matches!(machine.state(), State::Calling | State::Proceeding));
-        Fed { state: machine.state(), todo, deadline: machine.deadline(), now }
+        assert_eq!(
+            machine.request().is_some(),
+            matches!(machine.state(), State::Calling | State::Proceeding)
+        );
+        Fed {
+            state: machine.state(),
+            todo,
+            deadline: machine.deadline(),
+            now,
+        }
     }
 
     /// RFC 6026 figure 5; Timers A and B are due in Calling, D in Completed, M in Accepted, none in Proceeding.
@@ -333,6 +351,10 @@ mod tests {
 
     #[test]
     fn the_machine_is_small_with_a_shared_buffer() {
-        assert!(size_of::<InviteClient<bytes::Bytes>>() <= 96, "{}", size_of::<InviteClient<bytes::Bytes>>());
+        assert!(
+            size_of::<InviteClient<bytes::Bytes>>() <= 96,
+            "{}",
+            size_of::<InviteClient<bytes::Bytes>>()
+        );
     }
 }

@@ -45,13 +45,19 @@ enum Phase<M> {
 impl<M: Clone> InviteServer<M> {
     /// An INVITE came that matches no transaction. The caller sends 100 at once by [`Self::respond`].
     pub fn start(reliable: bool) -> Self {
-        InviteServer { phase: Phase::Proceeding { response: None }, reliable }
+        InviteServer {
+            phase: Phase::Proceeding { response: None },
+            reliable,
+        }
     }
 
     /// The same INVITE came again: the last response < 200 or ≥ 300 is repeated, after a 2xx it is absorbed.
     pub fn on_retransmission(&mut self, todo: &mut Vec<Action<M>>) {
         match &self.phase {
-            Phase::Proceeding { response: Some(response) } | Phase::Completed { response, .. } => {
+            Phase::Proceeding {
+                response: Some(response),
+            }
+            | Phase::Completed { response, .. } => {
                 todo.push(Action::Transmit(response.clone()));
             }
             Phase::Proceeding { response: None }
@@ -76,7 +82,9 @@ impl<M: Clone> InviteServer<M> {
                 *last = Some(response.clone());
             }
             (Phase::Proceeding { .. }, Class::Success) => {
-                self.phase = Phase::Accepted { end_at: now + conf.timer_l() };
+                self.phase = Phase::Accepted {
+                    end_at: now + conf.timer_l(),
+                };
             }
             (Phase::Proceeding { .. }, Class::Failure) => {
                 let resend_wait = conf.timer_g();
@@ -105,7 +113,11 @@ impl<M: Clone> InviteServer<M> {
             Phase::Accepted { .. } => todo.push(Action::Deliver),
             // Timer I is zero on reliable transports: Confirmed is left as it is entered.
             Phase::Completed { .. } if self.reliable => self.terminate(todo),
-            Phase::Completed { .. } => self.phase = Phase::Confirmed { end_at: now + conf.timer_i(false) },
+            Phase::Completed { .. } => {
+                self.phase = Phase::Confirmed {
+                    end_at: now + conf.timer_i(false),
+                }
+            }
             Phase::Proceeding { .. } | Phase::Confirmed { .. } | Phase::Terminated => {}
         }
     }
@@ -117,7 +129,12 @@ impl<M: Clone> InviteServer<M> {
                 todo.push(Action::Timeout);
                 self.terminate(todo);
             }
-            Phase::Completed { response, resend_at: Some(resend_at), resend_wait, .. } if *resend_at <= now => {
+            Phase::Completed {
+                response,
+                resend_at: Some(resend_at),
+                resend_wait,
+                ..
+            } if *resend_at <= now => {
                 todo.push(Action::Transmit(response.clone()));
                 *resend_wait = conf.t2.min(*resend_wait * 2);
                 *resend_at = now + *resend_wait;
@@ -145,9 +162,9 @@ impl<M: Clone> InviteServer<M> {
     /// When to call [`Self::on_deadline`] next.
     pub fn deadline(&self) -> Option<Instant> {
         match &self.phase {
-            Phase::Completed { resend_at, timeout_at, .. } => {
-                Some(resend_at.map_or(*timeout_at, |at| at.min(*timeout_at)))
-            }
+            Phase::Completed {
+                resend_at, timeout_at, ..
+            } => Some(resend_at.map_or(*timeout_at, |at| at.min(*timeout_at))),
             Phase::Accepted { end_at } | Phase::Confirmed { end_at } => Some(*end_at),
             Phase::Proceeding { .. } | Phase::Terminated => None,
         }
@@ -181,8 +198,18 @@ mod tests {
     use super::*;
 
     const STATES: &[&str] = &["Proceeding", "Accepted", "Completed", "Confirmed", "Terminated"];
-    const EVENTS: &[&str] =
-        &["INVITE", "ACK", "1xx", "2xx", "300-699", "transport-error", "early", "T1", "T4", "64*T1"];
+    const EVENTS: &[&str] = &[
+        "INVITE",
+        "ACK",
+        "1xx",
+        "2xx",
+        "300-699",
+        "transport-error",
+        "early",
+        "T1",
+        "T4",
+        "64*T1",
+    ];
 
     fn feed(state: &str, event: &str, reliable: bool) -> Fed {
         let now = Instant::now();
@@ -228,7 +255,12 @@ mod tests {
         if let Some(taken) = taken {
             assert_eq!(taken, !todo.is_empty(), "{state} {event}: taken means sent");
         }
-        Fed { state: machine.state(), todo, deadline: machine.deadline(), now }
+        Fed {
+            state: machine.state(),
+            todo,
+            deadline: machine.deadline(),
+            now,
+        }
     }
 
     /// RFC 6026 figure 7; Timers G and H are due in Completed, I in Confirmed, L in Accepted.
@@ -359,7 +391,10 @@ mod tests {
                 sent_at.push((at - begin).as_millis());
             }
         }
-        assert_eq!(sent_at, [0, 500, 1500, 3500, 7500, 11500, 15500, 19500, 23500, 27500, 31500]);
+        assert_eq!(
+            sent_at,
+            [0, 500, 1500, 3500, 7500, 11500, 15500, 19500, 23500, 27500, 31500]
+        );
         assert_eq!(todo, [Action::Timeout, Action::Terminated]);
     }
 
@@ -380,6 +415,10 @@ mod tests {
 
     #[test]
     fn the_machine_is_small_with_a_shared_buffer() {
-        assert!(size_of::<InviteServer<bytes::Bytes>>() <= 96, "{}", size_of::<InviteServer<bytes::Bytes>>());
+        assert!(
+            size_of::<InviteServer<bytes::Bytes>>() <= 96,
+            "{}",
+            size_of::<InviteServer<bytes::Bytes>>()
+        );
     }
 }

@@ -49,7 +49,10 @@ impl<M: Clone> NonInviteClient<M> {
             resend_wait,
             timeout_at: now + conf.timer_f(),
         };
-        NonInviteClient { phase: Phase::Trying(pending), reliable }
+        NonInviteClient {
+            phase: Phase::Trying(pending),
+            reliable,
+        }
     }
 
     /// A response that matches this transaction (§17.1.3).
@@ -66,7 +69,9 @@ impl<M: Clone> NonInviteClient<M> {
                     todo.push(Action::Terminated);
                     Phase::Terminated
                 } else {
-                    Phase::Completed { end_at: now + conf.timer_k(false) }
+                    Phase::Completed {
+                        end_at: now + conf.timer_k(false),
+                    }
                 }
             }
             (
@@ -107,9 +112,11 @@ impl<M: Clone> NonInviteClient<M> {
     /// When to call [`Self::on_deadline`] next.
     pub fn deadline(&self) -> Option<Instant> {
         match &self.phase {
-            Phase::Trying(pending) | Phase::Proceeding(pending) => {
-                Some(pending.resend_at.map_or(pending.timeout_at, |at| at.min(pending.timeout_at)))
-            }
+            Phase::Trying(pending) | Phase::Proceeding(pending) => Some(
+                pending
+                    .resend_at
+                    .map_or(pending.timeout_at, |at| at.min(pending.timeout_at)),
+            ),
             Phase::Completed { end_at } => Some(*end_at),
             Phase::Terminated => None,
         }
@@ -182,8 +189,16 @@ mod tests {
             "transport-error" => machine.on_transport_error(&mut todo),
             wait => machine.on_deadline(now + table::wait(wait), &CONF, &mut todo),
         }
-        assert_eq!(machine.request().is_some(), matches!(machine.state(), State::Trying | State::Proceeding));
-        Fed { state: machine.state(), todo, deadline: machine.deadline(), now }
+        assert_eq!(
+            machine.request().is_some(),
+            matches!(machine.state(), State::Trying | State::Proceeding)
+        );
+        Fed {
+            state: machine.state(),
+            todo,
+            deadline: machine.deadline(),
+            now,
+        }
     }
 
     /// Figure 6: Timers E and F are due in Trying and Proceeding, K in Completed.
@@ -283,17 +298,27 @@ mod tests {
     /// §17.1.2.2: "500 ms, 1 s, 2 s, 4 s, 4 s, 4 s, etc."
     #[test]
     fn an_unanswered_request_goes_out_at_intervals_that_double_up_to_t2() {
-        assert_eq!(sent_at(None), [0, 500, 1500, 3500, 7500, 11500, 15500, 19500, 23500, 27500, 31500]);
+        assert_eq!(
+            sent_at(None),
+            [0, 500, 1500, 3500, 7500, 11500, 15500, 19500, 23500, 27500, 31500]
+        );
     }
 
     /// §17.1.2.2: a provisional response does not stop Timer E, it only stretches it to T2 from the next firing on.
     #[test]
     fn a_provisional_response_slows_retransmission_down_to_t2() {
-        assert_eq!(sent_at(Some(600)), [0, 500, 1500, 5500, 9500, 13500, 17500, 21500, 25500, 29500]);
+        assert_eq!(
+            sent_at(Some(600)),
+            [0, 500, 1500, 5500, 9500, 13500, 17500, 21500, 25500, 29500]
+        );
     }
 
     #[test]
     fn the_machine_is_small_with_a_shared_buffer() {
-        assert!(size_of::<NonInviteClient<bytes::Bytes>>() <= 96, "{}", size_of::<NonInviteClient<bytes::Bytes>>());
+        assert!(
+            size_of::<NonInviteClient<bytes::Bytes>>() <= 96,
+            "{}",
+            size_of::<NonInviteClient<bytes::Bytes>>()
+        );
     }
 }

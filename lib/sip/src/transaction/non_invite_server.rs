@@ -33,7 +33,10 @@ enum Phase<M> {
 impl<M: Clone> NonInviteServer<M> {
     /// A request other than INVITE and ACK came that matches no transaction.
     pub fn start(reliable: bool) -> Self {
-        NonInviteServer { phase: Phase::Trying, reliable }
+        NonInviteServer {
+            phase: Phase::Trying,
+            reliable,
+        }
     }
 
     /// The same request came again: the last response, if any, is repeated.
@@ -70,7 +73,10 @@ impl<M: Clone> NonInviteServer<M> {
             }
             (Phase::Trying | Phase::Proceeding { .. }, Class::Success | Class::Failure) => {
                 todo.push(Action::Transmit(response.clone()));
-                self.phase = Phase::Completed { response, end_at: now + conf.timer_j(false) };
+                self.phase = Phase::Completed {
+                    response,
+                    end_at: now + conf.timer_j(false),
+                };
                 true
             }
             (Phase::Completed { .. } | Phase::Terminated, Class::Provisional | Class::Success | Class::Failure) => {
@@ -130,7 +136,16 @@ mod tests {
     use super::super::table::{self, CONF, Fed};
     use super::*;
 
-    const EVENTS: &[&str] = &["request", "1xx", "200-699", "transport-error", "early", "T1", "T4", "64*T1"];
+    const EVENTS: &[&str] = &[
+        "request",
+        "1xx",
+        "200-699",
+        "transport-error",
+        "early",
+        "T1",
+        "T4",
+        "64*T1",
+    ];
 
     fn feed(state: &str, event: &str, reliable: bool) -> Fed {
         let now = Instant::now();
@@ -154,7 +169,12 @@ mod tests {
             "transport-error" => machine.on_transport_error(&mut todo),
             wait => machine.on_deadline(now + table::wait(wait), &CONF, &mut todo),
         }
-        Fed { state: machine.state(), todo, deadline: machine.deadline(), now }
+        Fed {
+            state: machine.state(),
+            todo,
+            deadline: machine.deadline(),
+            now,
+        }
     }
 
     /// Figure 8 with RFC 6026 §8.8 (a transport error no longer ends it); Timer J is due in Completed.
@@ -239,6 +259,10 @@ mod tests {
 
     #[test]
     fn the_machine_is_small_with_a_shared_buffer() {
-        assert!(size_of::<NonInviteServer<bytes::Bytes>>() <= 96, "{}", size_of::<NonInviteServer<bytes::Bytes>>());
+        assert!(
+            size_of::<NonInviteServer<bytes::Bytes>>() <= 96,
+            "{}",
+            size_of::<NonInviteServer<bytes::Bytes>>()
+        );
     }
 }

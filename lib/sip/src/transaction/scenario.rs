@@ -43,7 +43,11 @@ struct Wire {
 
 impl Wire {
     fn new(seed: u64, loss_percent: u64) -> Wire {
-        Wire { dice: Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1), loss_percent, flying: VecDeque::new() }
+        Wire {
+            dice: Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
+            loss_percent,
+            flying: VecDeque::new(),
+        }
     }
 
     fn send(&mut self, now: Instant, packet: Packet) {
@@ -178,7 +182,10 @@ impl Play {
             }
         }
         assert_eq!(self.client.state() == State::Terminated, self.client_done);
-        assert!(!self.client_done || self.client.deadline().is_none(), "a timer outlives the machine");
+        assert!(
+            !self.client_done || self.client.deadline().is_none(),
+            "a timer outlives the machine"
+        );
     }
 
     fn do_server(&mut self, todo: Vec<Action<Packet>>) {
@@ -194,7 +201,10 @@ impl Play {
         }
         let server = self.server.as_ref().expect("it acted");
         assert_eq!(server.state() == State::Terminated, self.server_done);
-        assert!(!self.server_done || server.deadline().is_none(), "a timer outlives the machine");
+        assert!(
+            !self.server_done || server.deadline().is_none(),
+            "a timer outlives the machine"
+        );
     }
 
     fn acknowledge(&mut self) {
@@ -203,7 +213,9 @@ impl Play {
     }
 
     fn at_client(&mut self, packet: Packet) {
-        let Packet::Response(status) = packet else { panic!("{packet:?} to the client") };
+        let Packet::Response(status) = packet else {
+            panic!("{packet:?} to the client")
+        };
         let mut todo = Vec::new();
         match &mut self.client {
             Client::Invite(machine) => {
@@ -311,7 +323,10 @@ fn play(invite: bool, script: &[(u64, u16)], loss_percent: u64, seed: u64) -> Se
         server: None,
         client_done: false,
         server_done: false,
-        script: script.iter().map(|&(ms, status)| (begin + Duration::from_millis(ms), status)).collect(),
+        script: script
+            .iter()
+            .map(|&(ms, status)| (begin + Duration::from_millis(ms), status))
+            .collect(),
         repeat: None,
         seen: Seen::default(),
     };
@@ -327,10 +342,17 @@ fn play(invite: bool, script: &[(u64, u16)], loss_percent: u64, seed: u64) -> Se
         }
         play.act_callee();
         play.act_machines();
-        assert!(play.deadline().is_none_or(|next| next > play.now), "something due was left undone");
+        assert!(
+            play.deadline().is_none_or(|next| next > play.now),
+            "something due was left undone"
+        );
     }
     // A caller that rings without a final response waits for Timer C, which is not the machine's.
-    assert!(play.client_done || play.client.state() == State::Proceeding, "{:?}", play.seen);
+    assert!(
+        play.client_done || play.client.state() == State::Proceeding,
+        "{:?}",
+        play.seen
+    );
     assert!(play.server_done || play.server.is_none(), "{:?}", play.seen);
     play.seen
 }
@@ -339,18 +361,41 @@ const SEEDS: std::ops::Range<u64> = 0..400;
 
 /// Counts the seeds that ended as `wanted` says; all of them end, `play` sees to that.
 fn count(invite: bool, script: &[(u64, u16)], loss_percent: u64, wanted: impl FnMut(&Seen) -> bool) -> usize {
-    SEEDS.map(|seed| play(invite, script, loss_percent, seed)).filter(wanted).count()
+    SEEDS
+        .map(|seed| play(invite, script, loss_percent, seed))
+        .filter(wanted)
+        .count()
 }
 
 #[test]
 fn without_loss_each_message_goes_once() {
     let seen = play(true, &[(50, 180), (400, 486)], 0, 1);
-    let wanted = Seen { finals: vec![486], requests: 1, requests_sent: 1, acks_sent: 1, ..Seen::default() };
+    let wanted = Seen {
+        finals: vec![486],
+        requests: 1,
+        requests_sent: 1,
+        acks_sent: 1,
+        ..Seen::default()
+    };
     assert_eq!(seen, wanted);
     let seen = play(false, &[(100, 200)], 0, 1);
-    assert_eq!(seen, Seen { finals: vec![200], requests: 1, requests_sent: 1, ..Seen::default() });
+    assert_eq!(
+        seen,
+        Seen {
+            finals: vec![200],
+            requests: 1,
+            requests_sent: 1,
+            ..Seen::default()
+        }
+    );
     let seen = play(true, &[(50, 180), (400, 200)], 0, 1);
-    let wanted = Seen { finals: vec![200], requests: 1, requests_sent: 1, acknowledged: true, ..Seen::default() };
+    let wanted = Seen {
+        finals: vec![200],
+        requests: 1,
+        requests_sent: 1,
+        acknowledged: true,
+        ..Seen::default()
+    };
     assert_eq!(seen, wanted);
 }
 
@@ -409,11 +454,22 @@ fn every_transaction_ends_however_bad_the_wire() {
         for loss in [60, 90, 100] {
             count(invite, &[(10, 180), (700, 503)], loss, |seen| {
                 let rings_for_ever = invite && seen.finals.is_empty() && seen.client_timeouts == 0;
-                assert!(rings_for_ever || seen.finals.len() as u32 + seen.client_timeouts == 1, "{seen:?}");
+                assert!(
+                    rings_for_ever || seen.finals.len() as u32 + seen.client_timeouts == 1,
+                    "{seen:?}"
+                );
                 true
             });
         }
     }
-    assert_eq!(count(true, &[], 100, |seen| seen.client_timeouts == 1 && seen.requests_sent == 7), SEEDS.count());
-    assert_eq!(count(false, &[], 100, |seen| seen.client_timeouts == 1 && seen.requests_sent == 11), SEEDS.count());
+    assert_eq!(
+        count(true, &[], 100, |seen| seen.client_timeouts == 1
+            && seen.requests_sent == 7),
+        SEEDS.count()
+    );
+    assert_eq!(
+        count(false, &[], 100, |seen| seen.client_timeouts == 1
+            && seen.requests_sent == 11),
+        SEEDS.count()
+    );
 }

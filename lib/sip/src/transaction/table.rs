@@ -30,11 +30,16 @@ pub fn check(states: &[&str], events: &[&str], feed: impl Fn(&str, &str) -> Fed,
     for line in expected.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let mut words = line.split_whitespace();
         let pair = (words.next().expect("a state"), words.next().expect("an event"));
-        assert!(rows.insert(pair, words.collect::<Vec<_>>().join(" ")).is_none(), "twice: {line}");
+        assert!(
+            rows.insert(pair, words.collect::<Vec<_>>().join(" ")).is_none(),
+            "twice: {line}"
+        );
     }
     for state in states {
         for event in events {
-            let row = rows.remove(&(*state, *event)).unwrap_or_else(|| panic!("no row for {state} {event}"));
+            let row = rows
+                .remove(&(*state, *event))
+                .unwrap_or_else(|| panic!("no row for {state} {event}"));
             assert_eq!(describe(&feed(state, event)), row, "{state} {event}");
         }
     }
