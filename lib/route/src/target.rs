@@ -61,7 +61,7 @@ impl fmt::Display for Target {
             self.q % 1000
         )?;
         for route in &self.path {
-            write!(f, " route <{}>", route.escape_ascii())?;
+            write!(f, " route {}", route.escape_ascii())?;
         }
         let mut word = "by";
         if let Some(flow) = &self.flow {

@@ -459,8 +459,8 @@ fn a_contact_behind_a_flow_is_reached_by_it() {
 fn a_path_becomes_the_route_and_its_top_uri_the_next_hop() {
     let mut tables = Lines::default();
     let path = vec![
-        "sip:edge.example.org;lr".to_string(),
-        "sip:inner.example.org;lr".to_string(),
+        "<sip:edge.example.org;lr>;ob".to_string(),
+        "<sip:inner.example.org;lr>".to_string(),
     ];
     tables.registered.insert(
         b"sip:alice@example.com".to_vec(),
@@ -469,7 +469,7 @@ fn a_path_becomes_the_route_and_its_top_uri_the_next_hop() {
     assert_eq!(
         going_to(&tables, "sip:alice@example.com"),
         [
-            "sip:a@10.0.0.1 q=1.000 route <sip:edge.example.org;lr> route <sip:inner.example.org;lr> \
+            "sip:a@10.0.0.1 q=1.000 route <sip:edge.example.org;lr>;ob route <sip:inner.example.org;lr> \
           by edge.example.org stage=registry"
         ]
     );

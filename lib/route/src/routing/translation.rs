@@ -7,6 +7,7 @@ use crate::routing::Step;
 use crate::target::{NextHop, Target, TargetSet};
 use crate::trace::Stage;
 use smallvec::{SmallVec, smallvec};
+use sps_wire::NameAddr;
 use sps_wire::flow::{Flow, Transport};
 use sps_wire::uri::Uri;
 
@@ -97,6 +98,8 @@ fn follow(
     };
     // RFC 3327 §5.3: the Path becomes the Route, and its top URI is the next hop.
     if let Some(top) = contact.path.first() {
+        // Kept as received: mostly in angle brackets, with parameters behind them.
+        let top = NameAddr::parse(top).map_or(&top[..], |top| top.uri);
         let hop = Uri::parse(top).ok().and_then(|top| next_hop::by_uri(&top, around));
         let Some((hop, _)) = hop else {
             around.note(
