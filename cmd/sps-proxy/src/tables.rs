@@ -53,16 +53,8 @@ impl sps_route::Tables for Tables {
         self.registry.lookup(aor, &mut self.buffer.borrow_mut(), |record| {
             out.set_known();
             for binding in record.current(now) {
-                out.push(binding.contact, binding.q, binding.path(), flow_needed(&binding));
+                out.push(binding.contact, binding.q, binding.path(), binding.flow);
             }
         });
     }
-}
-
-/// The flow of a binding, if its contact cannot be reached otherwise: it came over a stream, from behind a NAT (RFC 3581: its
-/// source was not what it said), or asks for it (RFC 5626). Behind a Path the flow is that of the last proxy, not of the contact.
-fn flow_needed(binding: &sps_registry::BindingView<'_>) -> Option<sps_wire::flow::Flow> {
-    let flow = binding.flow?;
-    let wanted = flow.transport.is_reliable() || binding.received.is_some() || binding.reg_id.is_some();
-    (wanted && binding.path().next().is_none()).then_some(flow)
 }
