@@ -352,7 +352,11 @@ impl Worker {
     fn send(&mut self, Outgoing { leave, bytes, token }: Outgoing) -> bool {
         match leave {
             Leave::Reply(flow) | Leave::Flow(flow) if flow.transport == Transport::Udp => {
-                let listener = self.engine.core.conf().listener_at(Transport::Udp, &flow.local);
+                // A flow may be older than today's listeners; another socket of its family then does what it can.
+                let conf = self.engine.core.conf();
+                let listener = conf
+                    .listener_at(Transport::Udp, &flow.local)
+                    .or_else(|| conf.listener_towards(Transport::Udp, &flow.remote));
                 let udp = listener.and_then(|listener| self.udp_of_listener.get(listener).copied().flatten());
                 udp.is_some_and(|udp| self.udp[udp].send(flow.remote, Some(flow.local.ip()), bytes, token))
             }
