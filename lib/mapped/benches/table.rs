@@ -2,7 +2,7 @@
 //! `cargo bench -p sps-mapped`.
 
 use sps_mapped::{Buffer, Reader, TableConf, Verify, Writer};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,16 @@ const RECORDS: u64 = 1_000_000;
 const VALUE_LEN: usize = 200;
 
 fn main() {
-    let folder = folder();
+    // With the name of a bench, that alone.
+    if std::env::args().skip(1).all(|argument| argument.starts_with("--")) {
+        print_figures(folder());
+    }
+    print_means();
+    divan::main();
+    std::fs::remove_dir_all(folder()).expect("it was there");
+}
+
+fn print_figures(folder: &Path) {
     let path = folder.join("grown.map");
     println!("{RECORDS} records of {VALUE_LEN} bytes in {}", folder.display());
 
@@ -71,12 +80,61 @@ fn main() {
     println!("replaced whole in {:?}", began.elapsed());
     drop(writer);
     std::fs::remove_file(&path).expect("it was there");
-
-    divan::main();
-    std::fs::remove_dir_all(folder).expect("it was there");
 }
 
-fn opened(how: &str, path: &std::path::Path, conf: &TableConf, close: bool) {
+/// Processor time of this thread so far, from the scheduler: what others do on this machine does not count.
+fn on_cpu() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux tells");
+    Duration::from_nanos(
+        text.split(' ')
+            .next()
+            .and_then(|word| word.parse().ok())
+            .expect("nanoseconds"),
+    )
+}
+
+fn per_turn(what: &str, mut turn: impl FnMut()) {
+    const TURNS: u32 = 2_000_000;
+    let before = on_cpu();
+    for _ in 0..TURNS {
+        turn();
+    }
+    println!("{what}: {:?} of processor time", (on_cpu() - before) / TURNS);
+}
+
+/// Means over millions, by processor time: to be compared between runs on a machine that has other work as well.
+fn print_means() {
+    let mut writer = filled();
+    let reader = Reader::open(&folder().join("bench.map")).expect("a table");
+    let (mut next, mut buffer) = (order(), Buffer::new());
+    let slots: Vec<u64> = (0..RECORDS * 2).map(|n| n / 2).collect();
+    let records: Vec<[u64; 32]> = (0..RECORDS).map(|n| [n; 32]).collect();
+    per_turn("memory alone", || {
+        let record = &records[slots[(next() * 2) as usize] as usize];
+        std::hint::black_box(record.iter().fold(0u64, |sum, word| sum.wrapping_add(*word)));
+    });
+    for _ in 0..2 {
+        per_turn("lookup", || {
+            std::hint::black_box(reader.view(&key(next()), &mut buffer));
+        });
+    }
+    per_turn("lookup of one and the same", || {
+        std::hint::black_box(reader.view(&key(1), &mut buffer));
+    });
+    per_turn("lookup of what is not there", || {
+        std::hint::black_box(reader.view(&key(next() + RECORDS), &mut buffer));
+    });
+    for round in 0..2 {
+        per_turn("update", || {
+            writer.put(&key(next()), &[round; VALUE_LEN]).expect("room")
+        });
+    }
+    per_turn("update of one and the same", || {
+        writer.put(&key(1), &[0; VALUE_LEN]).expect("room")
+    });
+}
+
+fn opened(how: &str, path: &Path, conf: &TableConf, close: bool) {
     let (writer, report) = Writer::open(path, conf).expect("a table");
     println!(
         "opened {how} in {:?}: {} records, {} dropped",
@@ -155,5 +213,17 @@ fn update(bencher: divan::Bencher) {
     bencher.bench_local(|| {
         round += 1;
         writer.put(&key(next()), &[round as u8; VALUE_LEN]).expect("room");
+    });
+}
+
+/// What the machine takes by itself for a lookup's two steps in as much memory, with no table around them: to be set against `lookup`.
+#[divan::bench(sample_count = 50, sample_size = 20_000)]
+fn memory_alone(bencher: divan::Bencher) {
+    let slots: Vec<u64> = (0..RECORDS * 2).map(|n| n / 2).collect();
+    let records: Vec<[u64; 32]> = (0..RECORDS).map(|n| [n; 32]).collect();
+    let mut next = order();
+    bencher.bench_local(|| {
+        let record = &records[slots[(next() * 2) as usize] as usize];
+        record.iter().fold(0u64, |sum, word| sum.wrapping_add(*word))
     });
 }

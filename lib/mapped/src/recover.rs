@@ -161,35 +161,41 @@ fn rebuild(volume: &mut Volume, chunks: usize) -> bool {
 /// Reads every record, drops what is damaged, and rebuilds everything from what is left. Returns how many were dropped.
 pub(crate) fn verify(volume: &mut Volume, chunks: usize) -> u64 {
     let shape = volume.shape;
-    let (good, bad) = judge(volume);
-    let classes = vote(volume, &good, chunks);
-    let mut heap = Heap::of_classes(classes.into_iter());
-    let mut dropped = bad;
+    let Judgement {
+        verdicts,
+        lost: mut dropped,
+        newest,
+    } = judge(volume);
+    volume.sequence = newest;
+    let mut heap = Heap::of_classes(vote(volume, &verdicts, chunks).into_iter());
     let mut misplaced = Vec::new();
     (volume.records, volume.tombs) = (0, 0);
-    for (index, is_good) in good.into_iter().enumerate() {
+    for (index, verdict) in verdicts.into_iter().enumerate() {
         let slot = volume.slot(index);
-        if slot.is_record() {
-            let fits = is_good && heap.class_at(&shape, slot.at()) == class_of_record(volume, slot);
-            if fits && heap.claim(&shape, slot.at()) {
-                volume.records += 1;
-                continue;
-            }
-            if is_good && let Some((head, key, value)) = volume.record_at(slot) {
-                misplaced.push((index, head.sequence, key.to_vec(), value.to_vec()));
-            }
-            // Not shortened to "empty": searches may have to pass here.
-            protocol::turn(&*volume.map, shape.slot_at(index), Slot::TOMB.0);
-            volume.tombs += 1;
-        } else if slot != Slot::EMPTY {
-            protocol::turn(&*volume.map, shape.slot_at(index), Slot::TOMB.0);
-            volume.tombs += 1;
+        if slot == Slot::EMPTY {
+            continue;
         }
+        if let Verdict::Good(class) = verdict
+            && heap.class_at(&shape, slot.at()) == Some(class)
+            && heap.claim(&shape, slot.at())
+        {
+            volume.records += 1;
+            continue;
+        }
+        if verdict.class().is_some()
+            && let Some((head, key, value)) = volume.record_at(slot)
+        {
+            misplaced.push((head.sequence, key.to_vec(), value.to_vec()));
+        }
+        // Not "empty" again: searches may have to pass here.
+        protocol::turn(&*volume.map, shape.slot_at(index), Slot::TOMB.0);
+        volume.tombs += 1;
     }
     heap.settle();
     volume.heap = heap;
-    misplaced.extend(take_unreachable(volume));
-    for (_, sequence, key, value) in misplaced {
+    // The newest first, so that each key is stored at most once.
+    misplaced.sort_by_key(|(sequence, ..)| newest.wrapping_sub(*sequence));
+    for (sequence, key, value) in misplaced {
         let hash = volume.hash.of(&key);
         let newer_is_there = match volume.find(hash, &key) {
             Place::Found { slot, .. } => volume
@@ -205,37 +211,86 @@ pub(crate) fn verify(volume: &mut Volume, chunks: usize) -> u64 {
     dropped
 }
 
-/// For each slot, whether the record it points to is undamaged and belongs to it; and how many are not.
-fn judge(volume: &Volume) -> (Vec<bool>, u64) {
-    let mut bad = 0;
-    let good = (0..volume.shape.all_slots())
-        .map(|index| {
-            let slot = volume.slot(index);
-            if !slot.is_record() {
-                return false;
+/// What a slot is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// No record, or none that is undamaged and belongs to the slot.
+    Nothing,
+    Good(Class),
+    /// Good, but a search does not come to it: a slot in front of it was lost, or there is another version of it.
+    Unreachable(Class),
+}
+
+impl Verdict {
+    fn class(self) -> Option<Class> {
+        match self {
+            Verdict::Nothing => None,
+            Verdict::Good(class) | Verdict::Unreachable(class) => Some(class),
+        }
+    }
+}
+
+struct Judgement {
+    /// On each slot.
+    verdicts: Vec<Verdict>,
+    /// Records that are damaged.
+    lost: u64,
+    /// The latest sequence number there is.
+    newest: u32,
+}
+
+fn judge(volume: &Volume) -> Judgement {
+    let (mut lost, mut newest) = (0, volume.sequence);
+    let judge_one = |index| {
+        let slot = volume.slot(index);
+        if !slot.is_record() {
+            return Verdict::Nothing;
+        }
+        let verdict = volume.record_at(slot).map_or(Verdict::Nothing, |(head, key, _)| {
+            if head.sequence.wrapping_sub(newest) as i32 > 0 {
+                newest = head.sequence;
             }
-            let is_good = volume.record_at(slot).is_some_and(|(_, key, _)| {
-                let hash = volume.hash.of(key);
-                let home = volume.shape.home(hash);
-                slot.has_tag_of(hash) && (home..home + MAX_PROBE).contains(&index)
-            });
-            bad += u64::from(!is_good);
-            is_good
+            let hash = volume.hash.of(key);
+            let home = volume.shape.home(hash);
+            match Class::from_byte(head.class) {
+                Some(class) if slot.has_tag_of(hash) && (home..home + MAX_PROBE).contains(&index) => {
+                    if is_found(volume, hash, key, index) {
+                        Verdict::Good(class)
+                    } else {
+                        Verdict::Unreachable(class)
+                    }
+                }
+                _ => Verdict::Nothing,
+            }
+        });
+        lost += u64::from(verdict == Verdict::Nothing);
+        verdict
+    };
+    let verdicts = (0..volume.shape.all_slots()).map(judge_one).collect();
+    Judgement { verdicts, lost, newest }
+}
+
+/// Whether a search for the key comes to that slot.
+fn is_found(volume: &Volume, hash: u64, key: &[u8], index: usize) -> bool {
+    (volume.shape.home(hash)..index)
+        .map(|before| volume.slot(before))
+        .all(|slot| {
+            slot != Slot::EMPTY
+                && !(slot.has_tag_of(hash) && volume.key_at(slot).is_some_and(|(_, other)| other == key))
         })
-        .collect();
-    (good, bad)
 }
 
 /// The class of each chunk by what lies in it: after a power cut the chunk words may be older or newer than the records.
-fn vote(volume: &Volume, good: &[bool], chunks: usize) -> Vec<Option<Class>> {
+fn vote(volume: &Volume, verdicts: &[Verdict], chunks: usize) -> Vec<Option<Class>> {
     let shape = volume.shape;
     let mut votes = vec![[0u16; Class::COUNT]; chunks];
-    for (index, _) in good.iter().enumerate().filter(|(_, is_good)| **is_good) {
-        let slot = volume.slot(index);
-        if let Some(class) = class_of_record(volume, slot)
-            && let Some(votes) = votes.get_mut((slot.at() - shape.heap_at()) / CHUNK_LEN)
-        {
-            votes[class.index()] += 1;
+    for (index, class) in verdicts
+        .iter()
+        .enumerate()
+        .filter_map(|(index, verdict)| Some((index, verdict.class()?)))
+    {
+        if let Some(votes) = votes.get_mut((volume.slot(index).at() - shape.heap_at()) / CHUNK_LEN) {
+            votes[class.index()] = votes[class.index()].saturating_add(1);
         }
     }
     let decide = |(chunk, votes): (usize, [u16; Class::COUNT])| {
@@ -249,30 +304,6 @@ fn vote(volume: &Volume, good: &[bool], chunks: usize) -> Vec<Option<Class>> {
         class
     };
     votes.into_iter().enumerate().map(decide).collect()
-}
-
-/// Records that a search does not come to, because a slot in front of them was lost, or comes to only behind another version.
-fn take_unreachable(volume: &mut Volume) -> Vec<(usize, u32, Vec<u8>, Vec<u8>)> {
-    let mut taken = Vec::new();
-    for index in 0..volume.shape.all_slots() {
-        let slot = volume.slot(index);
-        let Some((head, key, value)) = slot.is_record().then(|| volume.record_at(slot)).flatten() else {
-            continue;
-        };
-        if volume.find(volume.hash.of(key), key) == (Place::Found { index, slot }) {
-            continue;
-        }
-        taken.push((index, head.sequence, key.to_vec(), value.to_vec()));
-        protocol::turn(&*volume.map, volume.shape.slot_at(index), Slot::TOMB.0);
-        volume.tombs += 1;
-        volume.records -= 1;
-        let _ = volume.heap.give_back(&volume.map, &volume.shape, slot.at());
-    }
-    taken
-}
-
-fn class_of_record(volume: &Volume, slot: Slot) -> Option<Class> {
-    volume.key_at(slot).and_then(|(head, _)| Class::from_byte(head.class))
 }
 
 fn class_of_chunk(map: &Map, shape: &Shape, chunk: usize) -> Option<Class> {
