@@ -94,8 +94,8 @@ pub fn remove(paths: &Paths, out: Output, id: u64) -> Result<(), Failure> {
     }
 }
 
-/// Tells a running proxy that there are new routes. It looks at the same file and would see them by itself, unless the file was
-/// made anew; so what goes wrong here is told and is no failure.
+/// Tells a running proxy that there are new routes. It looks at the same file and would see them by itself, unless the
+/// file was made anew; so what goes wrong here is told and is no failure.
 pub fn tell_proxy(paths: &Paths, out: Output, store: &RouteStore) -> Result<(), Failure> {
     let version = store.version().map_err(|error| stored(error, "read the version"))?;
     let asked = Asker::connect(&Paths::proxy_ctl(&paths.current()), REPLY_TIMEOUT)

@@ -50,6 +50,7 @@ pub fn explain(paths: &Paths, out: Output, asked: &Explain) -> Result<(), Failur
         Some(explanation) => explanation,
         None => {
             out.note("no proxy runs: explained by the configuration and the files as they are");
+            here::unreadable(paths).for_each(|file| out.note(&format!("{file}, and counts as empty")));
             explain_here(paths, &config, asked, uri)
         }
     };

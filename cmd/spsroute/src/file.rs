@@ -191,7 +191,8 @@ fn text_of(error: &csv::Error) -> String {
     }
 }
 
-/// Which line a record stands in. The csv crate counts neither blank lines before a record nor the second half of a CRLF.
+/// Which line a record stands in. The csv crate counts neither blank lines before a record nor the second half of a
+/// CRLF.
 struct Lines<'b> {
     bytes: &'b [u8],
     /// So far has been counted.

@@ -10,8 +10,8 @@ use std::time::Duration;
 /// One of our own listening sockets, as it is bound or as it is advertised.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct OwnSocket {
-    /// An address, or the name that `advertise` gives. An unspecified address (`0.0.0.0`) stands for every loopback address:
-    /// add the addresses of the interfaces beside it.
+    /// An address, or the name that `advertise` gives. An unspecified address (`0.0.0.0`) stands for every loopback
+    /// address: add the addresses of the interfaces beside it.
     pub host: Host,
     /// Its port.
     pub port: u16,
@@ -40,8 +40,8 @@ pub struct Conf {
     own: Vec<OwnSocket>,
     /// Listed sources, first match wins.
     pub access: Vec<AccessRule>,
-    /// Sources that no rule covers may reach foreign domains and gateways too: with neither authentication nor access rules
-    /// configured, or with `open_relay = true`.
+    /// Sources that no rule covers may reach foreign domains and gateways too: with neither authentication nor access
+    /// rules configured, or with `open_relay = true`.
     pub open: bool,
     /// A user part of digits only, or `+` and digits, is a number even without `user=phone` (but not with `user=ip`).
     pub digits_are_numbers: bool,
@@ -96,9 +96,9 @@ impl Conf {
         &self.domains[0]
     }
 
-    /// Whether a URI's host and port are ours: one of our domains, without a port or with one we listen on; or an address or
-    /// advertised name of one of our sockets with its port (the scheme's default if none). A tel URI is ours if its context
-    /// is (RFC 3966 §5.1.5).
+    /// Whether a URI's host and port are ours: one of our domains, without a port or with one we listen on; or an
+    /// address or advertised name of one of our sockets with its port (the scheme's default if none). A tel URI is ours
+    /// if its context is (RFC 3966 §5.1.5).
     pub fn is_ours(&self, uri: &Uri<'_>) -> bool {
         match uri.scheme {
             Scheme::Tel => match uri.params.get(b"phone-context").flatten() {
@@ -122,11 +122,12 @@ impl Conf {
         })
     }
 
-    /// Appends the registry's key for a URI that is ours; `false`, with nothing appended, if it has no user or is not ours.
+    /// Appends the registry's key for a URI that is ours; `false`, with nothing appended, if it has no user or is not
+    /// ours.
     ///
     /// Whoever writes the registry and whoever reads it must use this one function. A global number becomes
-    /// `sip:+NUMBER@E164-DOMAIN`, whatever the domain, scheme and visual separators; any other user keeps its domain, and
-    /// where the host is an address or advertised name of ours it is at the E.164 domain. Ports of ours fall away.
+    /// `sip:+NUMBER@E164-DOMAIN`, whatever the domain, scheme and visual separators; any other user keeps its domain,
+    /// and where the host is an address or advertised name of ours it is at the E.164 domain. Ports of ours fall away.
     pub fn canonical_aor(&self, uri: &Uri<'_>, out: &mut Vec<u8>) -> bool {
         self.is_ours(uri) && self.write_aor(uri, out)
     }
@@ -268,4 +269,75 @@ fn same(ours: &str, name: &[u8]) -> bool {
 
 fn lower(domain: &str) -> Box<str> {
     domain.strip_suffix('.').unwrap_or(domain).to_ascii_lowercase().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_covers_its_network_and_nothing_else() {
+        for (network, prefix_len, inside, outside) in [
+            (
+                "192.0.2.128",
+                25,
+                vec!["192.0.2.128", "192.0.2.255", "::ffff:192.0.2.200"],
+                vec!["192.0.2.127", "::1"],
+            ),
+            ("192.0.2.7", 32, vec!["192.0.2.7"], vec!["192.0.2.6"]),
+            ("0.0.0.0", 0, vec!["0.0.0.0", "255.255.255.255"], vec!["2001:db8::1"]),
+            (
+                "2001:db8::",
+                32,
+                vec!["2001:db8:ffff::1"],
+                vec!["2001:db9::", "192.0.2.1"],
+            ),
+            ("::", 0, vec!["2001:db8::1"], vec!["192.0.2.1", "::ffff:192.0.2.1"]),
+            ("::1", 128, vec!["::1"], vec!["::2"]),
+        ] {
+            let rule = AccessRule {
+                network: network.parse().unwrap(),
+                prefix_len,
+                allow: true,
+            };
+            inside
+                .iter()
+                .for_each(|source| assert!(rule.covers(source.parse().unwrap()), "{network} {source}"));
+            outside
+                .iter()
+                .for_each(|source| assert!(!rule.covers(source.parse().unwrap()), "{network} {source}"));
+        }
+    }
+
+    #[test]
+    fn domains_may_be_addresses() {
+        let conf = Conf::new("192.0.2.1").with_domain("[2001:db8::1]");
+        let key = |text: &str| {
+            let mut key = Vec::new();
+            let uri = Uri::parse(text.as_bytes()).unwrap();
+            conf.canonical_aor(&uri, &mut key)
+                .then(|| String::from_utf8(key).unwrap())
+        };
+        assert_eq!(key("sip:a@192.0.2.1").as_deref(), Some("sip:a@192.0.2.1"));
+        assert_eq!(key("sip:a@[2001:db8:0::1]").as_deref(), Some("sip:a@[2001:db8::1]"));
+        assert_eq!(
+            key("sip:+1-2@[2001:db8::1];user=phone").as_deref(),
+            Some("sip:+12@192.0.2.1")
+        );
+        assert_eq!(key("sip:a@192.0.2.2"), None);
+        assert_eq!(key("sip:192.0.2.1"), None);
+    }
+
+    #[test]
+    fn a_wildcard_listener_stands_for_loopback() {
+        let own = OwnSocket {
+            host: Host::parse("0.0.0.0").unwrap(),
+            port: 5060,
+            transport: Transport::Udp,
+        };
+        let conf = Conf::new("example.com").with_own(own);
+        assert!(conf.is_own_socket("127.0.0.2:5060".parse().unwrap()));
+        assert!(!conf.is_own_socket("127.0.0.1:5061".parse().unwrap()));
+        assert!(!conf.is_own_socket("192.0.2.1:5060".parse().unwrap()));
+    }
 }

@@ -121,7 +121,8 @@ pub fn parse_host(text: &str) -> Result<Host, BadHop> {
     }
 }
 
-/// RFC 1123 names, with the underscore that people use all the same. A last label of digits only would be a mistyped address.
+/// RFC 1123 names, with the underscore that people use all the same. A last label of digits only would be a mistyped
+/// address.
 fn is_name(text: &str) -> bool {
     let label_is_good = |label: &str| {
         (1..=63).contains(&label.len())

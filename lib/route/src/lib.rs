@@ -1,12 +1,12 @@
 //! Routing as a resumable machine: facts about a request and answers go in; questions, targets or a reply come out.
 //!
-//! [`Routing`] decides who a request goes to (RFC 3261 §16.5) and by which next hop (§16.6 step 7), one named stage after
-//! the other. [`Walk`] then turns one target into destinations, lazily, so that the next one is only looked up when the one
-//! before has failed. Neither holds a socket, a file, a clock or dice: what they look up comes through [`Tables`], what takes
-//! time is a question ([`Ask`]), and time and random numbers are handed in.
+//! [`Routing`] decides who a request goes to (RFC 3261 §16.5) and by which next hop (§16.6 step 7), one named stage
+//! after the other. [`Walk`] then turns one target into destinations, lazily, so that the next one is only looked up
+//! when the one before has failed. Neither holds a socket, a file, a clock or dice: what they look up comes through
+//! [`Tables`], what takes time is a question ([`Ask`]), and time and random numbers are handed in.
 //!
-//! [`pattern`] and [`record`] hold the meaning of a static route and the bytes it is compiled to; `sps-store` puts these
-//! bytes into a mapped file and reads them back.
+//! [`pattern`] and [`record`] hold the meaning of a static route and the bytes it is compiled to; `sps-store` puts
+//! these bytes into a mapped file and reads them back.
 #![forbid(unsafe_code)]
 
 pub mod bindings;

@@ -1,7 +1,7 @@
 //! What a static route applies to: number patterns and domain patterns, and which of two is the more specific.
 //!
-//! A number pattern is digits and an optional `+`; `.` is exactly one digit, a trailing `*` any rest, also none. A domain
-//! pattern is a domain, `*.domain` for every name below it, or `*` for every host that is not ours.
+//! A number pattern is digits and an optional `+`; `.` is exactly one digit, a trailing `*` any rest, also none. A
+//! domain pattern is a domain, `*.domain` for every name below it, or `*` for every host that is not ours.
 //!
 //! A pattern with `+` applies to numbers dialled with `+`; one without applies to both.
 
@@ -20,9 +20,10 @@ pub struct Pattern {
 
 /// How specific a pattern is: of those that match, the greatest wins.
 ///
-/// In this order: the longer literal prefix; at equal digits the one with `+`; the one without `*`, because `*` may stand for
-/// more digits than any number of `.`; fewer `.`, that is more literal digits after the first wildcard; and between two with `*`
-/// the one that demands more digits. (Were `*` counted as one wildcard, `50*` would hide `50..` for ever.)
+/// In this order: the longer literal prefix; at equal digits the one with `+`; the one without `*`, because `*` may
+/// stand for more digits than any number of `.`; fewer `.`, that is more literal digits after the first wildcard; and
+/// between two with `*` the one that demands more digits. (Were `*` counted as one wildcard, `50*` would hide `50..`
+/// for ever.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Specificity {
     prefix: u8,
@@ -219,7 +220,8 @@ impl DomainPattern {
         }
     }
 
-    /// Of the domain patterns that match a host the greatest wins: the domain itself, then the nearest parent, then `*`.
+    /// Of the domain patterns that match a host the greatest wins: the domain itself, then the nearest parent, then
+    /// `*`.
     pub fn specificity(&self) -> usize {
         match self {
             DomainPattern::Any => 0,

@@ -1,8 +1,9 @@
 //! What routes are compiled to: the keys and values of `routes.map`, and how a lookup probes them.
 //!
-//! One record holds all routes of one literal prefix (key `n` + digits) or of one domain pattern (key `d` + text), the most
-//! specific first, then by priority. A [`Shape`] says which prefix lengths and which numbers of labels exist at all, so that a
-//! lookup probes no others. The bytes are our own, yet may be damaged: what does not fit is skipped, never trusted.
+//! One record holds all routes of one literal prefix (key `n` + digits) or of one domain pattern (key `d` + text), the
+//! most specific first, then by priority. A [`Shape`] says which prefix lengths and which numbers of labels exist at
+//! all, so that a lookup probes no others. The bytes are our own, yet may be damaged: what does not fit is skipped,
+//! never trusted.
 
 use crate::host::Host;
 use crate::number::{MAX_DIGITS, Number};
@@ -76,8 +77,8 @@ fn specificity(selector: &Selector) -> Option<Specificity> {
     }
 }
 
-/// Finds the routes for a number: those of the most specific pattern that matches. `probe` calls its second argument with the
-/// record of a key, if there is one.
+/// Finds the routes for a number: those of the most specific pattern that matches. `probe` calls its second argument
+/// with the record of a key, if there is one.
 pub fn find_number(
     shape: Shape,
     number: &Number,
@@ -150,8 +151,8 @@ struct Entry<'r> {
     route: RouteEntry,
 }
 
-/// Length of what follows, `+`, transport, kind of host, id, priority, weight, port (0: none), tail with its length, host, and
-/// whatever a later version adds.
+/// Length of what follows, `+`, transport, kind of host, id, priority, weight, port (0: none), tail with its length,
+/// host, and whatever a later version adds.
 fn write_route(route: &Route, out: &mut Vec<u8>) {
     let start = out.len();
     let (plus, tail) = match &route.selector {

@@ -6,7 +6,8 @@ use smallvec::SmallVec;
 use sps_wire::flow::Transport;
 use std::collections::BTreeMap;
 
-/// Further conditions and properties of a route by name (right, method, source, cost, hours): kept and shown, none obeyed yet.
+/// Further conditions and properties of a route by name (right, method, source, cost, hours): kept and shown, none
+/// obeyed yet.
 pub type Attributes = BTreeMap<String, String>;
 
 /// A static route as the operator wrote it.
@@ -76,8 +77,8 @@ impl RouteSet {
         self.entries.drain(..)
     }
 
-    /// Puts the first `wanted` entries into the order they are to be tried, and drops the rest: ascending priority, and within
-    /// a priority drawn by weight without putting back (RFC 2782). `random` gives uniformly distributed numbers.
+    /// Puts the first `wanted` entries into the order they are to be tried, and drops the rest: ascending priority, and
+    /// within a priority drawn by weight without putting back (RFC 2782). `random` gives uniformly distributed numbers.
     pub fn arrange(&mut self, wanted: usize, random: &mut dyn FnMut() -> u64) {
         if self.entries.len() > 1 {
             self.entries.sort_unstable_by_key(|entry| (entry.priority, entry.id));
@@ -92,9 +93,9 @@ impl RouteSet {
 
 /// Draws one of those that have the priority of the first.
 ///
-/// Departs from RFC 2782: it draws from 0 to the sum of weights with both ends included, which gives the first record one chance
-/// too many (two records of weight 1 would get 2/3 and 1/3). Here the shares are exact, and a weight of 0 counts as a
-/// thousandth of 1: the "very small chance" the RFC wants for it.
+/// Departs from RFC 2782: it draws from 0 to the sum of weights with both ends included, which gives the first record
+/// one chance too many (two records of weight 1 would get 2/3 and 1/3). Here the shares are exact, and a weight of 0
+/// counts as a thousandth of 1: the "very small chance" the RFC wants for it.
 fn draw(rest: &[RouteEntry], random: &mut dyn FnMut() -> u64) -> usize {
     let share = |entry: &RouteEntry| (u64::from(entry.weight) * 1000).max(1);
     let equals = rest.iter().take_while(|entry| entry.priority == rest[0].priority);

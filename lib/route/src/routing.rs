@@ -2,8 +2,8 @@
 //!
 //! Stages, in this order, each of which may end the routing:
 //! 1. *request-uri*: a scheme we do not understand is 416, an unreadable URI 400.
-//! 2. *access*: a listed source, an open proxy, or a request inside a dialog of ours may go anywhere. Others may only reach those
-//!    who registered here: what would take them to a foreign domain or a gateway is 403.
+//! 2. *access*: a listed source, an open proxy, or a request inside a dialog of ours may go anywhere. Others may only
+//!    reach those who registered here: what would take them to a foreign domain or a gateway is 403.
 //! 3. *flow*: a flow token of ours in the Route that was taken off leads back along that flow.
 //! 4. *route-header*: a Route header that remains is the next hop; translation and next-hop stages are not asked.
 //! 5. translation, if the Request-URI is ours: *registry*; without contacts there, the Request-URI itself.
@@ -117,8 +117,8 @@ pub struct Reply {
 
 /// Routing of one request.
 ///
-/// Resumable: it may be dropped at any time, and a step starts where the last one ended. No stage of this version has anything
-/// to ask; names are asked for by [`crate::Walk`] when their turn comes.
+/// Resumable: it may be dropped at any time, and a step starts where the last one ended. No stage of this version has
+/// anything to ask; names are asked for by [`crate::Walk`] when their turn comes.
 #[derive(Debug)]
 pub struct Routing {
     at: At,

@@ -22,7 +22,8 @@ pub struct Target {
     pub q: u16,
     /// Route header values to put in front, top one first; mostly empty.
     pub path: Vec<Box<[u8]>>,
-    /// Send along this flow. With a UDP flow it is the only way; with a dead stream `next_hops` say what else may be tried.
+    /// Send along this flow. With a UDP flow it is the only way; with a dead stream `next_hops` say what else may be
+    /// tried.
     pub flow: Option<Flow>,
     /// Next hops in the order they are to be tried: priority and weight are already applied.
     pub next_hops: SmallVec<[NextHop; 1]>,

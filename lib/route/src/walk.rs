@@ -1,7 +1,7 @@
 //! The destinations of one target, one after the other (RFC 3263 §4.3, RFC 3261 §16.6 step 7).
 //!
-//! An address literal is a destination at once; a name is a question, and only asked when its turn comes. Every destination is
-//! tried once, none is one of our own sockets, and their number is bounded.
+//! An address literal is a destination at once; a name is a question, and only asked when its turn comes. Every
+//! destination is tried once, none is one of our own sockets, and their number is bounded.
 
 use crate::conf::Conf;
 use crate::host::Host;
@@ -104,8 +104,8 @@ pub struct Exhausted {
 }
 
 impl Exhausted {
-    /// The status this branch counts as: 408 when destinations were tried in vain, 482 when the only one was ourselves, else
-    /// 503 as if the transport had failed (RFC 3261 §16.9; §16.7 step 6 turns it into 500 upstream).
+    /// The status this branch counts as: 408 when destinations were tried in vain, 482 when the only one was ourselves,
+    /// else 503 as if the transport had failed (RFC 3261 §16.9; §16.7 step 6 turns it into 500 upstream).
     pub fn status(&self) -> u16 {
         match self {
             Exhausted { tried: 1.., .. } => 408,
@@ -140,8 +140,8 @@ impl Walk {
         }
     }
 
-    /// The next thing to do. Call it first, after each destination that failed (transport error, timeout, 503), with each
-    /// answer, and at the deadline of an open question.
+    /// The next thing to do. Call it first, after each destination that failed (transport error, timeout, 503), with
+    /// each answer, and at the deadline of an open question.
     pub fn step(&mut self, now: Instant, answer: Option<Answer>, conf: &Conf) -> WalkStep {
         if let Some(flow) = self.flow.take() {
             self.tried.push((flow.transport, flow.remote));

@@ -15,7 +15,8 @@ pub(crate) struct Compiled {
     shape: Shape,
 }
 
-/// Makes the record of one key. Done inside the transaction that changes it, so that nothing is committed that cannot be published.
+/// Makes the record of one key. Done inside the transaction that changes it, so that nothing is committed that cannot
+/// be published.
 pub(crate) fn key(db: &Connection, key: &str) -> Result<Compiled, Error> {
     let mut statement = db.prepare_cached(&format!("{SELECT} WHERE map_key = ?"))?;
     let mut rows = statement.query([key])?;
@@ -39,7 +40,8 @@ pub(crate) fn key(db: &Connection, key: &str) -> Result<Compiled, Error> {
 
 /// Puts the record of a single key in force, and says that the table is now that of `version`.
 ///
-/// The shape only grows here: a bit whose last route is gone costs lookups one probe, and the next whole compilation clears it.
+/// The shape only grows here: a bit whose last route is gone costs lookups one probe, and the next whole compilation
+/// clears it.
 pub(crate) fn publish(writer: &mut Writer, one: Compiled, version: u64) -> Result<(), Error> {
     match &one.value {
         Some(value) => writer.put(one.key.as_bytes(), value)?,
@@ -53,7 +55,8 @@ pub(crate) fn publish(writer: &mut Writer, one: Compiled, version: u64) -> Resul
     Ok(())
 }
 
-/// Makes the whole table anew from the database and puts it in force in one step. `on_progress` hears how many routes are done.
+/// Makes the whole table anew from the database and puts it in force in one step. `on_progress` hears how many routes
+/// are done.
 pub(crate) fn everything(
     db: &Connection,
     writer: &mut Writer,

@@ -66,7 +66,8 @@ pub enum Error {
     /// The compiled table cannot be opened.
     #[error("route table")]
     OpenMap(#[from] sps_mapped::OpenError),
-    /// The compiled table cannot be written; the change is in the database and is published by the next command that can.
+    /// The compiled table cannot be written; the change is in the database and is published by the next command that
+    /// can.
     #[error("route table")]
     PutMap(#[from] sps_mapped::PutError),
     /// The machine refused something else.
@@ -81,7 +82,8 @@ impl Error {
         matches!(self, Error::Busy { .. }) || matches!(self.sqlite_code(), Some(DatabaseBusy | DatabaseLocked))
     }
 
-    /// Whether this user may not use the database. What the machine refuses otherwise is an [`std::io::Error`] among the causes.
+    /// Whether this user may not use the database. What the machine refuses otherwise is an [`std::io::Error`] among
+    /// the causes.
     pub fn is_permission(&self) -> bool {
         use rusqlite::ErrorCode::{CannotOpen, PermissionDenied, ReadOnly};
         matches!(self.sqlite_code(), Some(CannotOpen | PermissionDenied | ReadOnly))

@@ -1,8 +1,8 @@
 //! What must survive a crash: routes and static registrations in SQLite, and the route table compiled from them.
 //!
-//! [`Database`] is `sps.db` (WAL, every commit on the disk before it counts). [`RouteStore`] changes routes in it and publishes
-//! them to `routes.map`, both under one lock; [`RouteMap`] is the reading end of that file, for the proxy. All of it works with
-//! the daemons stopped.
+//! [`Database`] is `sps.db` (WAL, every commit on the disk before it counts). [`RouteStore`] changes routes in it and
+//! publishes them to `routes.map`, both under one lock; [`RouteMap`] is the reading end of that file, for the proxy.
+//! All of it works with the daemons stopped.
 #![forbid(unsafe_code)]
 
 mod compile;

@@ -3,8 +3,8 @@
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 
-/// Gives `path` the owner of its folder, if that is another one. Whoever may not do that is not root, and then has made the
-/// file as the user he is: nothing to say about it.
+/// Gives `path` the owner of its folder, if that is another one. Whoever may not do that is not root, and then has made
+/// the file as the user he is: nothing to say about it.
 pub(crate) fn match_folder(path: &Path) {
     let (Some(Ok(folder)), Ok(file)) = (path.parent().map(Path::metadata), path.metadata()) else {
         return;

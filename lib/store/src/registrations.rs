@@ -43,8 +43,8 @@ impl Database {
         )
     }
 
-    /// Stores one, replacing the one with the same AOR and contact; `false` if it was there exactly like this. On the disk when
-    /// the call returns.
+    /// Stores one, replacing the one with the same AOR and contact; `false` if it was there exactly like this. On the
+    /// disk when the call returns.
     ///
     /// # Errors
     /// The database's.

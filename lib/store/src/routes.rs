@@ -1,8 +1,8 @@
 //! Changing routes: into `sps.db`, and from there into `routes.map`, under one lock.
 //!
-//! The lock is that of the map's writer, taken before the transaction begins and held until the map is published. So versions
-//! go into the map in the order they were committed. Dying between commit and publication leaves a map of an older version,
-//! which whoever opens the store next puts right.
+//! The lock is that of the map's writer, taken before the transaction begins and held until the map is published. So
+//! versions go into the map in the order they were committed. Dying between commit and publication leaves a map of an
+//! older version, which whoever opens the store next puts right.
 
 use crate::database::Database;
 use crate::error::Error;
@@ -82,8 +82,8 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 const LOCK_POLL: Duration = Duration::from_millis(5);
 
 impl RouteStore {
-    /// Opens the store, making what does not exist. A map that lags behind the database is brought up to date, unless another
-    /// process is just about to do that.
+    /// Opens the store, making what does not exist. A map that lags behind the database is brought up to date, unless
+    /// another process is just about to do that.
     ///
     /// # Errors
     /// [`Error`].
@@ -169,7 +169,8 @@ impl RouteStore {
         Ok(last.is_some_and(|last| (1..=last).contains(&id)))
     }
 
-    /// Adds a route, or gives the one that is there already a new priority, weight and attributes. In force when the call returns.
+    /// Adds a route, or gives the one that is there already a new priority, weight and attributes. In force when the
+    /// call returns.
     ///
     /// # Errors
     /// [`Error`]; nothing has changed then, except with [`Error::PutMap`], where it is only not in force yet.
@@ -194,8 +195,8 @@ impl RouteStore {
         })
     }
 
-    /// Adds many routes in one transaction, and puts them in force in one step. `on_progress` hears how many routes are done,
-    /// first in the database, then in the map; it may run up to twice the number of routes there are.
+    /// Adds many routes in one transaction, and puts them in force in one step. `on_progress` hears how many routes are
+    /// done, first in the database, then in the map; it may run up to twice the number of routes there are.
     ///
     /// # Errors
     /// As [`RouteStore::add`].

@@ -66,8 +66,8 @@ fn not_found(known: bool, around: &mut Surroundings<'_>) -> Step {
     reply(status, Stage::Registry)
 }
 
-/// Static routes on the user part, in the order they are to be tried, without those that lead to ourselves. `None` if the user
-/// part is no number or no route applies.
+/// Static routes on the user part, in the order they are to be tried, without those that lead to ourselves. `None` if
+/// the user part is no number or no route applies.
 pub(super) fn by_number(uri: &Uri<'_>, around: &mut Surroundings<'_>) -> Option<SmallVec<[NextHop; 1]>> {
     let Some(number) = around.conf.number(uri) else {
         around.note(Stage::NumberRoute, format_args!("user part is no number"));
@@ -86,7 +86,8 @@ pub(super) fn by_number(uri: &Uri<'_>, around: &mut Surroundings<'_>) -> Option<
     Some(arranged(uri, Stage::NumberRoute, around))
 }
 
-/// The next hops of a URI whose host is not ours: static domain routes, else the host itself. `None` if we cannot send there.
+/// The next hops of a URI whose host is not ours: static domain routes, else the host itself. `None` if we cannot send
+/// there.
 pub(super) fn of_foreign(uri: &Uri<'_>, around: &mut Surroundings<'_>) -> Option<(SmallVec<[NextHop; 1]>, Stage)> {
     let host = host_of(uri)?;
     around.scratch.routes.clear();

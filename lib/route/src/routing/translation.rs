@@ -154,8 +154,8 @@ fn follow(
     }
 }
 
-/// What may be tried when a flow is dead. A datagram has no dead flow. A stream's peer may be called again at its contact, if
-/// that is where it was: behind a NAT it is not, and the address would be a stranger's.
+/// What may be tried when a flow is dead. A datagram has no dead flow. A stream's peer may be called again at its
+/// contact, if that is where it was: behind a NAT it is not, and the address would be a stranger's.
 fn beside_flow(uri: &Uri<'_>, flow: &Flow, around: &mut Surroundings<'_>) -> SmallVec<[NextHop; 1]> {
     let is_reachable = uri.host.ip().is_none_or(|ip| ip == flow.remote.ip().to_canonical());
     match flow.transport {
