@@ -4,7 +4,7 @@
 //! count do not slow each other down. Nothing is ever torn: a counter is one word.
 
 use crate::OpenError;
-use crate::map::{Map, allocate, as_bytes, as_bytes_mut};
+use crate::map::{Map, allocate, as_bytes, as_bytes_mut, give_to_folder_owner};
 use crate::protocol::Words;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -78,6 +78,7 @@ impl CountersPage {
                 .truncate(true)
                 .mode(0o640)
                 .open(&beside)?;
+            give_to_folder_owner(&file, &beside)?;
             allocate(&file, block_at(names.len(), blocks.len(), blocks.len()).max(LINE))?;
             file.write_all_at(as_bytes(&words), 0)?;
             std::fs::rename(&beside, path)

@@ -9,6 +9,8 @@ use memmap2::{MmapOptions, MmapRaw};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, fchown};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 
@@ -186,6 +188,21 @@ pub(crate) fn allocate(file: &File, len: usize) -> io::Result<()> {
             error => return Err(io::Error::from_raw_os_error(error)),
         }
     }
+}
+
+/// Gives a file that root has just made to the owner of its folder: the daemons, which are not root, must be able to use it.
+pub(crate) fn give_to_folder_owner(file: &File, path: &Path) -> io::Result<()> {
+    let folder = folder_of(path).metadata()?;
+    if file.metadata()?.uid() == 0 && folder.uid() != 0 {
+        fchown(file, Some(folder.uid()), Some(folder.gid()))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    path.parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 /// Whether the machine has no room, as opposed to another trouble.

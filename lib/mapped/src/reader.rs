@@ -10,7 +10,7 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Reads a table that another process writes. Cheap to share between threads (`&self`), lock-free, and follows the writer to a new
 /// file by itself when the table grows or is replaced.
@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, TryLockError};
 pub struct Reader {
     path: PathBuf,
     current: ArcSwapOption<View>,
-    /// Held while looking for another file, so that one thread does and the others go on with the old one.
+    /// Held while looking for another file.
     looking: Mutex<()>,
     damaged: AtomicU64,
     contended: AtomicU64,
@@ -80,11 +80,8 @@ impl Reader {
     /// Looks for a new file under the table's name, as after the writer had to recreate it. Growth and replacement need no call: lookups
     /// notice them. Costs a system call; once a second is plenty. True if another file is read from now on.
     pub fn refresh(&self) -> bool {
-        let _looking = match self.looking.try_lock() {
-            Ok(looking) => looking,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return false,
-        };
+        // Whoever comes second waits for what the first one finds: some microseconds.
+        let _looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
         let Ok(metadata) = std::fs::metadata(&self.path) else {
             return false;
         };
@@ -119,12 +116,12 @@ impl Reader {
 
     #[cold]
     fn moved_file(&self, view: Guard<Option<Arc<View>>>) -> Guard<Option<Arc<View>>> {
-        // If there is no other file yet, the old one is complete, and the writer about to rename or gone.
-        if view.is_some() && self.refresh() {
-            self.current.load()
-        } else {
-            view
+        if view.is_none() {
+            return view;
         }
+        // If there is no other file yet, the old one is complete, and the writer about to rename the new one or gone.
+        self.refresh();
+        self.current.load()
     }
 
     /// The value of `key`, copied to `buffer` as one whole: never parts of two versions of it.

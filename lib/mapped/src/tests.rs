@@ -514,3 +514,27 @@ fn places_are_used_again() {
     }
     assert!(writer.stats().file_len < 8 << 20, "{:?}", writer.stats());
 }
+
+/// Root works on a folder of the daemons' user: they must be able to open what comes of it.
+#[test]
+fn what_root_makes_belongs_to_the_owner_of_the_folder() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    let folder = Folder::new();
+    if chown(folder.0.path(), Some(1234), Some(1235)).is_err() {
+        eprintln!("skipped: only root can give folders away");
+        return;
+    }
+    let (mut writer, _) = open(&folder.table());
+    writer.replace_all([(b"a", b"b")], &[]).unwrap();
+    CountersPage::create(&folder.0.path().join("counters.map"), &["a"], &["b"]).unwrap();
+    for entry in std::fs::read_dir(folder.0.path()).unwrap() {
+        let entry = entry.unwrap();
+        let metadata = entry.metadata().unwrap();
+        assert_eq!(
+            (metadata.uid(), metadata.gid()),
+            (1234, 1235),
+            "{:?}",
+            entry.file_name()
+        );
+    }
+}

@@ -3,7 +3,7 @@
 use crate::classes::Class;
 use crate::heap::{Heap, Purpose, Untrue};
 use crate::layout::*;
-use crate::map::{Map, allocate, as_bytes_mut, is_full};
+use crate::map::{Map, allocate, as_bytes_mut, folder_of, give_to_folder_owner, is_full};
 use crate::protocol::{self, Words};
 use crate::{Cursor, MAX_KEY_LEN, PutError};
 use std::fs::{File, OpenOptions};
@@ -79,7 +79,9 @@ impl Volume {
             .create_new(true)
             .mode(mode)
             .open(path)?;
-        let made = allocate(&file, shape.heap_at()).and_then(|()| Map::new(file, shape.full_len(), true));
+        let made = give_to_folder_owner(&file, path)
+            .and_then(|()| allocate(&file, shape.heap_at()))
+            .and_then(|()| Map::new(file, shape.full_len(), true));
         let map = match made {
             Ok(map) => map,
             Err(error) => {
@@ -460,9 +462,5 @@ pub(crate) fn boot_id() -> [u64; 2] {
 
 /// Makes what was renamed in the folder of `path` survive a power cut.
 pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
+    File::open(folder_of(path))?.sync_all()
 }

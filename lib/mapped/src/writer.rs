@@ -3,6 +3,7 @@
 use crate::growth::{self, Growth};
 use crate::keeper::Keeper;
 use crate::layout::{BadHead, MOVED_AT, Shape, Slot};
+use crate::map::give_to_folder_owner;
 use crate::recover::{self, Unusable};
 use crate::replacement::Replacement;
 use crate::volume::{Place, Refusal, Volume, check_size, sync_folder};
@@ -320,6 +321,7 @@ impl Writer {
     /// A growth or replacement is complete: goes on in that file, and lets go of the old one without waiting.
     pub(crate) fn go_on_in(&mut self, volume: Volume) {
         let old = std::mem::replace(&mut self.volume, volume);
+        self.volume.damaged += old.damaged;
         if let Some(keeper) = &self.keeper {
             keeper.follow(self.volume.map.file().clone());
         }
@@ -503,6 +505,7 @@ fn lock(path: &Path, mode: u32) -> Result<File, OpenError> {
         .mode(mode)
         .open(&lock_path)
         .map_err(io_at("open", &lock_path))?;
+    give_to_folder_owner(&file, &lock_path).map_err(io_at("give away", &lock_path))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
