@@ -516,13 +516,7 @@ fn daemons_outlive_their_master_until_the_next_one() {
     let Report::Ready { generation: 2, .. } = instance.start() else {
         panic!("{}", instance.log())
     };
-    // Nobody waits for them any more but init, which may take its time.
-    wait_for("the old ones are gone", || {
-        sps_daemon::find_orphans(&instance.paths().run)
-            .len()
-            .eq(&2)
-            .then_some(())
-    });
+    assert_eq!(sps_daemon::find_orphans(&instance.paths().run).len(), 2);
     assert!(
         ["sps-registrar", "sps-proxy"]
             .iter()

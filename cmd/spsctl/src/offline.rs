@@ -8,10 +8,8 @@ use sps_cli::{Exit, Failure, OrFail};
 use sps_conf::{Config, Paths};
 use sps_ipc::registrar_ctl::{Binding, Lifetime, Record, Reply, Request};
 use sps_registry::{BindingView, Cursor, Kind, OpenError, RegistryReader};
-use sps_route::{Host, OwnSocket};
 use sps_store::{Database, StaticRegistration};
 use sps_wire::Uri;
-use sps_wire::flow::Transport;
 
 use crate::fail;
 
@@ -37,7 +35,7 @@ impl Files {
         Ok(Self {
             database: paths.database(),
             registry,
-            rules: rules(&config),
+            rules: config.routing_as_written(&[]),
             max_contacts: config.registrar.max_contacts,
         })
     }
@@ -201,35 +199,6 @@ impl Files {
             Ok(_) | Err(_) => fail(Exit::Data, format!("`{written}` names no user in a domain of ours")),
         }
     }
-}
-
-/// What makes an AOR's key, as the registrar and the proxy have it.
-fn rules(config: &Config) -> sps_route::Conf {
-    let mut rules = sps_route::Conf::new(&config.server.domain);
-    for domain in &config.server.domains {
-        rules = rules.with_domain(domain);
-    }
-    for listen in &config.listen {
-        let transport = match listen.transport {
-            sps_conf::Transport::Udp => Transport::Udp,
-            sps_conf::Transport::Tcp => Transport::Tcp,
-        };
-        rules = rules.with_own(OwnSocket {
-            host: Host::Addr(listen.address),
-            port: listen.port,
-            transport,
-        });
-        if let Some(advertise) = &listen.advertise
-            && let Some(host) = Host::parse(&advertise.host)
-        {
-            rules = rules.with_own(OwnSocket {
-                host,
-                port: advertise.port.unwrap_or(listen.port),
-                transport,
-            });
-        }
-    }
-    rules
 }
 
 fn shown(binding: &BindingView<'_>, now: u64) -> Binding {

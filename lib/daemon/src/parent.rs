@@ -352,6 +352,11 @@ fn take_orders(end: &ChildEnd, answers: &Sender<Report>, to_task: &mpsc::Sender<
             }
             Wire::LogLevel { module, level } => {
                 crate::log::log_level(module.as_deref(), level);
+                tracing::info!(
+                    module = module.as_deref().unwrap_or("all"),
+                    level = level.as_str(),
+                    "log level changed"
+                );
                 answer(Ok(()));
                 continue;
             }
