@@ -134,7 +134,8 @@ fn configuration(sip: u16, control: SocketAddr) -> String {
          audio_player aufile,/dev/null\n\
          audio_source ausine,440\n\
          audio_alert aufile,/dev/null\n\
-         ausrc_srate 8000\n\
+         ausrc_srate 48000\n\
+         ausrc_channels 2\n\
          module_path {}\n\
          module g711.so\n\
          module ausine.so\n\

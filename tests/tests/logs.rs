@@ -179,15 +179,26 @@ fn reopening_loses_no_line() {
 fn the_level_changes_at_run_time() {
     bounded(|| {
         let sps = Instance::start(Options::new());
-        let mut agent = Agent::udp(V4);
         let debug = || sps.log("error_log").to_lowercase().matches("debug").count();
         assert_eq!(debug(), 0, "{}", sps.log("error_log"));
-        sps.spsctl(&["log", "level", "sps-proxy", "trace"]).ok();
-        wait_until("the proxy says more", || {
-            let request = agent.request("MESSAGE", &sps.uri("nobody"));
-            agent.ask(sps.addr(), &request);
-            let log = sps.log("error_log").to_lowercase();
-            log.contains("debug") || log.contains("trace")
+        let mut agent = Agent::udp(V4);
+        // A refusal of the registrar is worth a line to one who looks for faults, and to nobody else.
+        let mut refused = |sps: &Instance| {
+            let request = agent
+                .request("REGISTER", "sip:sps.test")
+                .set("To", "<sip:a@elsewhere.example>");
+            assert!(
+                agent
+                    .ask(sps.addr(), &request)
+                    .status()
+                    .is_some_and(|status| status >= 400)
+            );
+        };
+        refused(&sps);
+        sps.spsctl(&["log", "level", "sps-registrar", "debug"]).ok();
+        wait_until("the registrar says more", || {
+            refused(&sps);
+            debug() > 0
         });
         let wrong = sps.spsctl(&["log", "level", "sps-proxy", "loud"]);
         assert_ne!(wrong.code, 0);
