@@ -16,7 +16,9 @@ mod conf;
 mod context;
 mod forward;
 mod receive;
+mod request_uri;
 mod response;
+mod sent_by;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -30,7 +32,7 @@ use bytes::Bytes;
 use slab::Slab;
 use smallvec::SmallVec;
 use sps_wire::flow::{Destination, Flow};
-use sps_wire::{Edits, Index, Limits, Message};
+use sps_wire::{Edits, Index, Limits, Message, Response};
 
 pub use conf::{Conf, Fork, Listener, Ours};
 pub use context::Leave;
@@ -39,6 +41,7 @@ pub use token::{BranchToken, Keys, MAGIC_COOKIE, MacKey, RouteToken, Travel};
 use crate::transaction::{self, State};
 use crate::wheel::Wheel;
 use context::{Active, Client, ClientMachine, Context, Server};
+use sent_by::SentBy;
 
 /// The time of an event, as the edge saw it.
 #[derive(Debug, Clone, Copy)]
@@ -189,6 +192,7 @@ pub struct Counters {
 /// The proxy core of one worker.
 pub struct Proxy<W, J> {
     conf: Conf,
+    sent_by: SentBy,
     limits: Limits,
     journal: J,
     contexts: Slab<Context<W>>,
@@ -222,8 +226,11 @@ const INDEX_POOL: usize = 256;
 impl<W, J: Journal> Proxy<W, J> {
     /// A core without a transaction. `seed` makes serials unlike those of other cores.
     pub fn new(conf: Conf, limits: Limits, journal: J, seed: u64, now: Instant) -> Self {
+        let mut sent_by = SentBy::default();
+        sent_by.add(&conf.listeners);
         Proxy {
             conf,
+            sent_by,
             limits,
             journal,
             contexts: Slab::new(),
@@ -248,8 +255,11 @@ impl<W, J: Journal> Proxy<W, J> {
     }
 
     /// Puts a new configuration in force for what comes from now on. Transactions under way keep the listeners they use
-    /// by number, so the list of listeners must be the same.
-    pub fn reconfigure(&mut self, conf: Conf) {
+    /// by number, so the list of listeners must be the same. Transactions are matched by the key they were begun under, so
+    /// that one stays for the life of the core.
+    pub fn reconfigure(&mut self, mut conf: Conf) {
+        conf.keys.keep_hashes_of(&self.conf.keys);
+        self.sent_by.add(&conf.listeners);
         self.conf = conf;
     }
 
@@ -321,7 +331,7 @@ impl<W, J: Journal> Proxy<W, J> {
     /// The Request-URI by which `ticket` is routed: as received, or as §16.4 repaired it.
     pub fn routed_uri(&self, ticket: Ticket) -> Option<&[u8]> {
         let active = self.context(ticket)?.active.as_ref()?;
-        match &active.route.repaired_uri {
+        match &active.route.request_uri {
             Some(uri) => Some(uri),
             None => active.message().request_uri(),
         }
@@ -373,7 +383,12 @@ impl<W, J: Journal> Proxy<W, J> {
         else {
             return;
         };
-        context.wake_at = None;
+        let woken_for = context.wake_at.take();
+        if let Server::Other(machine) = &context.server
+            && matches!(machine.state(), State::Trying | State::Proceeding)
+        {
+            return self.wake_undecided(clock, ticket, woken_for, todo);
+        }
         let mut steps = std::mem::take(&mut self.server_steps);
         match &mut context.server {
             Server::Invite(machine) => machine.on_deadline(clock.now, &self.conf.timers, &mut steps),
@@ -382,6 +397,39 @@ impl<W, J: Journal> Proxy<W, J> {
         }
         self.perform_server(ticket, &mut steps, todo);
         self.server_steps = steps;
+    }
+
+    /// A request other than INVITE that has no final response: RFC 4320 §4.1 wants a 100 when Timer E of who sent it has
+    /// come to T2; one that gets no answer at all (§4.2) is forgotten.
+    fn wake_undecided(&mut self, clock: Clock, ticket: Ticket, woken_for: Option<Instant>, todo: &mut Vec<Action>) {
+        let due = match self.active(ticket).map(|active| active.received_at) {
+            Some(received_at) => Some(received_at + receive::late_trying_wait(&self.conf.timers)),
+            None => woken_for,
+        };
+        match due.filter(|at| *at > clock.now) {
+            Some(at) => self.wake_context_at(ticket, at),
+            None if self.active(ticket).is_none() => self.remove_context(ticket, todo),
+            None if self.undecided_and_silent(ticket) => self.respond(clock, ticket, &Response::new(100), todo),
+            None => {}
+        }
+    }
+
+    fn undecided_and_silent(&self, ticket: Ticket) -> bool {
+        self.context(ticket).is_some_and(
+            |context| matches!(&context.server, Server::Other(machine) if machine.state() == State::Trying),
+        )
+    }
+
+    /// Wakes a context at a time that no machine of it knows.
+    fn wake_context_at(&mut self, ticket: Ticket, at: Instant) {
+        if let Some(context) = self
+            .contexts
+            .get_mut(ticket.slot as usize)
+            .filter(|c| c.serial == ticket.serial)
+        {
+            context.wake_at = Some(at);
+            self.wheel.insert(at, Wake::Context(ticket));
+        }
     }
 
     /// Carries out what a server machine asked for, then looks after its next wake-up or its end.

@@ -115,28 +115,31 @@ impl<W, J: Journal> Proxy<W, J> {
         }
         match machine.state() {
             State::Calling => client.cancel = Cancel::Wanted,
-            State::Proceeding => self.send_cancel(clock, ticket, todo),
+            State::Proceeding => {
+                self.send_cancel(clock, ticket, todo);
+            }
             State::Trying | State::Accepted | State::Completed | State::Confirmed | State::Terminated => {}
         }
     }
 
-    pub(super) fn send_cancel(&mut self, clock: Clock, ticket: Ticket, todo: &mut Vec<Action>) {
+    /// Gives whether there was something to cancel.
+    pub(super) fn send_cancel(&mut self, clock: Clock, ticket: Ticket, todo: &mut Vec<Action>) -> bool {
         let Some(client) = self
             .clients
             .get(ticket.slot as usize)
             .filter(|client| client.serial == ticket.serial)
         else {
-            return;
+            return false;
         };
         let ClientMachine::Invite(machine) = &client.machine else {
-            return;
+            return false;
         };
         let (Some(sent), Some(leave)) = (machine.request(), client.leave.as_deref()) else {
-            return;
+            return false;
         };
         self.out.clear();
         if sps_wire::request::write_cancel(sent, &mut self.out).is_err() {
-            return;
+            return false;
         }
         // The request it belongs to says why; where that is gone, another branch has answered it.
         let active = self
@@ -162,6 +165,7 @@ impl<W, J: Journal> Proxy<W, J> {
         }
         self.perform_cancel(ticket, &mut steps, todo);
         self.schedule_client(ticket);
+        true
     }
 
     /// Carries out what the CANCEL's own machine asked for; what comes of it interests nobody.
@@ -201,16 +205,15 @@ impl<W, J: Journal> Proxy<W, J> {
         let ClientMachine::Invite(machine) = &client.machine else {
             return;
         };
-        match (machine.state(), &client.cancel) {
-            (State::Proceeding, Cancel::No | Cancel::Wanted) => {
-                self.send_cancel(clock, ticket, todo);
-            }
-            (State::Proceeding | State::Calling, _) => {
+        let sent = matches!(client.cancel, Cancel::Sent(_));
+        match machine.state() {
+            State::Proceeding if !sent && self.send_cancel(clock, ticket, todo) => {}
+            State::Proceeding | State::Calling => {
                 self.clients.remove(ticket.slot as usize);
-                self.end_branch(request, branch, 408, Bytes::new(), todo);
+                self.end_branch(request, branch, 408, Bytes::new());
                 self.settle(clock, request, todo);
             }
-            (State::Trying | State::Accepted | State::Completed | State::Confirmed | State::Terminated, _) => {}
+            State::Trying | State::Accepted | State::Completed | State::Confirmed | State::Terminated => {}
         }
     }
 }

@@ -143,20 +143,36 @@ pub(super) fn loop_hash(conf: &Conf, message: Message<'_>) -> u64 {
 /// request they refer to. Without the magic cookie (RFC 2543 peers) what the older rules compare.
 pub(super) fn fingerprint(conf: &Conf, message: Message<'_>, method: &[u8]) -> Option<u128> {
     let via = message.top_via().ok()?;
-    let mut hasher = conf.keys.matching_hasher();
     match via.branch().filter(|branch| has_magic_cookie(branch)) {
         Some(branch) => {
+            let mut hasher = conf.keys.matching_hasher();
             feed(&mut hasher, branch);
             feed_host(&mut hasher, &via);
+            feed(&mut hasher, method);
+            Some(finish(hasher))
         }
-        None => {
-            feed(&mut hasher, message.request_uri().unwrap_or_default());
-            feed(&mut hasher, message.from().ok()?.tag().unwrap_or_default());
-            feed(&mut hasher, message.call_id());
-            feed(&mut hasher, &message.cseq().ok()?.number.to_be_bytes());
-            feed(&mut hasher, via.value().text());
-        }
+        None => older_fingerprint(conf, message, method, message.to().ok()?.tag().unwrap_or_default()),
     }
+}
+
+/// What the ACK of an RFC 2543 peer is found by that acknowledges the answer to an INVITE without a To tag: the ACK has the
+/// tag of the answer. `None` if the message is of no such peer.
+pub(super) fn older_ack_fingerprint(conf: &Conf, message: Message<'_>) -> Option<u128> {
+    let branch = message.top_via().ok()?.branch();
+    if branch.is_some_and(has_magic_cookie) {
+        return None;
+    }
+    older_fingerprint(conf, message, b"INVITE", b"")
+}
+
+fn older_fingerprint(conf: &Conf, message: Message<'_>, method: &[u8], to_tag: &[u8]) -> Option<u128> {
+    let mut hasher = conf.keys.matching_hasher();
+    feed(&mut hasher, message.request_uri().unwrap_or_default());
+    feed(&mut hasher, message.from().ok()?.tag().unwrap_or_default());
+    feed(&mut hasher, to_tag);
+    feed(&mut hasher, message.call_id());
+    feed(&mut hasher, &message.cseq().ok()?.number.to_be_bytes());
+    feed(&mut hasher, message.top_via().ok()?.value().text());
     feed(&mut hasher, method);
     Some(finish(hasher))
 }

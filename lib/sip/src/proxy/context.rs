@@ -86,8 +86,10 @@ impl<W> Active<W> {
 pub(super) struct RouteFacts {
     /// Route values of ours, on top, to be taken off.
     pub own_routes: usize,
-    /// A strict router put our Record-Route URI into the Request-URI: the last Route value is the real one.
-    pub repaired_uri: Option<Bytes>,
+    /// The Request-URI, where it is not the one received.
+    pub request_uri: Option<Bytes>,
+    /// A strict router put our Record-Route URI into the Request-URI: the last Route value was the real one.
+    pub last_route_moved: bool,
     /// The Route that pointed at us bore a valid MAC: the request belongs to a dialog we let through.
     pub token: Option<RouteToken>,
     /// The flow that leads to the dialog's other side, if its token names one.

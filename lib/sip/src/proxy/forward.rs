@@ -9,7 +9,7 @@ use sps_wire::{Edits, Message, Method, Name, Patch, Response};
 use super::conf::{Conf, Fork};
 use super::context::{Active, Branch, Cancel, Client, ClientMachine, Leave, Server};
 use super::token::{BranchToken, RouteToken};
-use super::{Action, BranchTicket, Clock, Journal, Proxy, Reach, Target, Ticket, receive};
+use super::{Action, BranchTicket, Clock, Journal, Proxy, Reach, Target, Ticket, receive, request_uri};
 use crate::transaction::{InviteClient, NonInviteClient};
 
 impl<W, J: Journal> Proxy<W, J> {
@@ -28,9 +28,15 @@ impl<W, J: Journal> Proxy<W, J> {
         };
         active.routing = false;
         active.stage = stage;
+        for target in &mut targets {
+            // §16.6 step 2.
+            if let Some(uri) = request_uri::without_forbidden(&target.uri) {
+                target.uri = uri.into();
+            }
+        }
         if targets.len() > 1 {
             targets.sort_by_key(|target| std::cmp::Reverse(target.q));
-            targets.truncate(most);
+            remove_repeated(&mut targets, most);
         }
         // A target is taken from the end, so that the rest need not move.
         targets.reverse();
@@ -83,14 +89,9 @@ impl<W, J: Journal> Proxy<W, J> {
                 }
             }
             Err(status) => {
-                let tried = branch.status != 0;
-                self.end_branch(
-                    request,
-                    ticket.branch,
-                    if tried { 0 } else { status },
-                    Bytes::new(),
-                    todo,
-                );
+                // What its last destination came to, if it had one.
+                let status = if branch.status != 0 { branch.status } else { status };
+                self.end_branch(request, ticket.branch, status, Bytes::new());
                 self.settle(clock, request, todo);
             }
         }
@@ -233,12 +234,31 @@ impl<W, J: Journal> Proxy<W, J> {
     }
 }
 
+/// §16.5: a URI is tried once, however often it was found: the one of the highest q stays. Behind different Path values the
+/// same URI may name different devices. Keeps no more than `most`.
+fn remove_repeated<W>(targets: &mut SmallVec<[Target<W>; 1]>, most: usize) {
+    let same = |a: &Target<W>, b: &Target<W>| {
+        a.path == b.path
+            && (a.uri == b.uri
+                || matches!((Uri::parse(&a.uri), Uri::parse(&b.uri)), (Ok(a), Ok(b)) if sps_wire::uri::equal(&a, &b)))
+    };
+    let mut at = 1;
+    while at < targets.len().min(most) {
+        if targets[..at].iter().any(|earlier| same(earlier, &targets[at])) {
+            targets.remove(at);
+        } else {
+            at += 1;
+        }
+    }
+    targets.truncate(most);
+}
+
 /// The Route values that are left after ours are taken off and a strict router's work is undone (§16.4).
 pub(super) fn remaining_routes<W>(active: &Active<W>) -> impl Iterator<Item = &[u8]> {
     let message = active.message();
     let own = active.route.own_routes;
     // The last value is the Request-URI that the strict router moved there.
-    let last = if active.route.repaired_uri.is_some() {
+    let last = if active.route.last_route_moved {
         message.routes().count().saturating_sub(1)
     } else {
         usize::MAX
@@ -277,7 +297,7 @@ impl<W> BranchCopy<'_, W> {
         let mut patch = Patch::reuse(message.bytes(), std::mem::take(edits));
 
         // Step 2: the Request-URI, unless it stays as it came.
-        let mut uri: &[u8] = match &active.route.repaired_uri {
+        let mut uri: &[u8] = match &active.route.request_uri {
             Some(uri) => uri,
             None => message.request_uri().unwrap_or_default(),
         };
@@ -293,7 +313,7 @@ impl<W> BranchCopy<'_, W> {
         }
         let strict =
             first_route.is_some_and(|route| Uri::parse(route).is_ok_and(|uri| uri.is_sip() && !uri.is_loose()));
-        let rewrite_routes = strict || active.route.repaired_uri.is_some();
+        let rewrite_routes = strict || active.route.last_route_moved;
         let start = message.start_range().end;
 
         // Step 8: our Via.
@@ -415,14 +435,15 @@ fn bracketless(route: &[u8]) -> &[u8] {
     sps_wire::NameAddr::parse(route).map_or(route, |address| address.uri)
 }
 
-/// Whether a request may begin a dialog in which we want to stay (§16.6 step 4). Unknown methods may.
+/// Whether a request may begin a dialog in which we want to stay (§16.6 step 4). Unknown methods may. Within a dialog they
+/// are recorded too: an endpoint that has lost its dialog learns it anew from them, and the first NOTIFY, which has a To tag,
+/// makes the subscriber's dialog (RFC 6665 §4.3).
 fn forms_dialog(message: Message<'_>) -> bool {
     use Method::*;
-    let begins = match message.method() {
+    match message.method() {
         Some(Invite | Subscribe | Refer | Notify | Other(_)) => true,
         Some(Ack | Bye | Cancel | Register | Options | Info | Update | Prack | Message | Publish) | None => false,
-    };
-    begins && message.to().is_ok_and(|to| to.tag().is_none())
+    }
 }
 
 /// Whether later requests towards the caller must take the flow this one came by: it came over a stream, or its sender

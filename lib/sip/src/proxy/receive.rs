@@ -1,6 +1,7 @@
 //! A message has come: to which transaction it belongs, and if to none, whether it begins one (RFC 3261 §16.3 to §16.5, §17.2.3).
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -11,7 +12,8 @@ use sps_wire::{Index, Message, Method, Name, Response, ViaStamp};
 use super::check::{self, Refusal};
 use super::context::{Active, Context, RouteFacts, Server};
 use super::token::Travel;
-use super::{Action, Clock, Finished, Journal, Leave, Proxy, Ticket};
+use super::{Action, Clock, Finished, Journal, Leave, Proxy, Ticket, request_uri};
+use crate::timers::TimerConf;
 use crate::transaction::{InviteServer, NonInviteServer};
 
 /// What SPS answers to OPTIONS about itself (§11.2).
@@ -108,11 +110,29 @@ impl<W, J: Journal> Proxy<W, J> {
             Method::Ack | Method::Cancel => check::fingerprint(&self.conf, message, b"INVITE"),
             other => check::fingerprint(&self.conf, message, other.as_bytes()),
         };
-        let known = fingerprint.and_then(|fingerprint| self.matching.get(&fingerprint).copied());
-        if known.is_none()
-            && let (Some(owners), Some(fingerprint)) = (&self.owners, fingerprint)
-            && let Some(worker) = owners.owner(fingerprint).filter(|worker| *worker != self.conf.worker)
-        {
+        let mut known = None;
+        let mut elsewhere = None;
+        self.find(fingerprint, &mut known, &mut elsewhere);
+        if known.is_none() && elsewhere.is_none() {
+            match method {
+                Method::Cancel => {
+                    for other in CANCELLED_IN_VAIN {
+                        self.find(
+                            check::fingerprint(&self.conf, message, other.as_bytes()),
+                            &mut known,
+                            &mut elsewhere,
+                        );
+                    }
+                }
+                Method::Ack => self.find(
+                    check::older_ack_fingerprint(&self.conf, message),
+                    &mut known,
+                    &mut elsewhere,
+                ),
+                _ => {}
+            }
+        }
+        if let Some(worker) = elsewhere.filter(|_| known.is_none()) {
             return Sorted::Elsewhere(worker);
         }
         self.counters.requests += 1;
@@ -164,7 +184,7 @@ impl<W, J: Journal> Proxy<W, J> {
             // The same request came to another worker just now.
             return Sorted::Elsewhere(worker);
         }
-        let route = self.preprocess_route(message);
+        let route = self.preprocess_route(flow, message);
         let kind = match method {
             Method::Invite => Kind::Invite,
             Method::Ack => Kind::Ack,
@@ -179,6 +199,17 @@ impl<W, J: Journal> Proxy<W, J> {
             kind,
             duty,
         })
+    }
+
+    /// Looks for a transaction here and, if it is not here, among those of the other workers.
+    fn find(&self, fingerprint: Option<u128>, known: &mut Option<u32>, elsewhere: &mut Option<u8>) {
+        let Some(fingerprint) = fingerprint else { return };
+        *known = known.or_else(|| self.matching.get(&fingerprint).copied());
+        if known.is_none()
+            && let Some(owners) = &self.owners
+        {
+            *elsewhere = elsewhere.or_else(|| owners.owner(fingerprint).filter(|worker| *worker != self.conf.worker));
+        }
     }
 
     /// A request that matches a server transaction. Gives whether it goes on as a request of its own.
@@ -251,6 +282,9 @@ impl<W, J: Journal> Proxy<W, J> {
             self.matching.insert(fingerprint, slot);
         }
         let ticket = Ticket { slot, serial };
+        if fresh.kind == Kind::Other && fresh.duty != Duty::Ourselves {
+            self.wake_context_at(ticket, clock.now + late_trying_wait(&self.conf.timers));
+        }
         match fresh.duty {
             Duty::Route => {
                 if fresh.kind == Kind::Invite {
@@ -272,7 +306,7 @@ impl<W, J: Journal> Proxy<W, J> {
     }
 
     /// §16.4: takes our own Route off, repairs what a strict router did, and finds out whether the dialog is one we let through.
-    fn preprocess_route(&self, message: Message<'_>) -> RouteFacts {
+    fn preprocess_route(&self, flow: Flow, message: Message<'_>) -> RouteFacts {
         let mut facts = RouteFacts::default();
         let mut checked = None;
         if message.has(Name::Route) {
@@ -283,7 +317,8 @@ impl<W, J: Journal> Proxy<W, J> {
                 // The Request-URI is what we wrote into Record-Route: the previous hop is a strict router and moved the
                 // real Request-URI to the end of the route set.
                 if let Some(Ok(last)) = message.routes().last() {
-                    facts.repaired_uri = Some(Bytes::copy_from_slice(last.uri));
+                    facts.request_uri = Some(Bytes::copy_from_slice(last.uri));
+                    facts.last_route_moved = true;
                     checked = Some(found);
                 }
             }
@@ -297,6 +332,12 @@ impl<W, J: Journal> Proxy<W, J> {
                 facts.own_routes += 1;
                 checked = checked.or_else(|| self.read_route_token(&uri, message));
             }
+        }
+        let uri = facts.request_uri.as_deref().or(message.request_uri()).map(Uri::parse);
+        if let Some(Ok(uri)) = uri
+            && let Some(stripped) = request_uri::without_own_maddr(&uri, flow, |uri| self.names_us(uri))
+        {
+            facts.request_uri = Some(stripped.into());
         }
         if let Some((token, travel)) = checked {
             facts.flow = match travel {
@@ -325,11 +366,11 @@ impl<W, J: Journal> Proxy<W, J> {
             // §16.3 step 3: OPTIONS that may go no further is answered here.
             return Duty::Ourselves;
         }
-        if route.repaired_uri.is_some() || message.routes().nth(route.own_routes).is_some() {
+        if route.last_route_moved || message.routes().nth(route.own_routes).is_some() {
             return Duty::Route;
         }
-        let ours = message
-            .request_uri()
+        let request_uri = route.request_uri.as_deref().or(message.request_uri());
+        let ours = request_uri
             .and_then(|uri| Uri::parse(uri).ok())
             .filter(|uri| self.names_us(uri));
         match (method, ours) {
@@ -399,6 +440,32 @@ impl<W, J: Journal> Proxy<W, J> {
         }
     }
 }
+
+/// RFC 4320 §4.1: how long Timer E of the previous hop takes to be reset to T2. Not before then, and then at the latest, a
+/// request other than INVITE is answered 100.
+pub(super) fn late_trying_wait(timers: &TimerConf) -> Duration {
+    let (mut total, mut wait) = (Duration::ZERO, timers.t1.max(Duration::from_millis(1)));
+    while wait < timers.t2 {
+        total += wait;
+        wait *= 2;
+    }
+    total.max(timers.t1)
+}
+
+/// What a CANCEL may be about besides an INVITE: it is answered 200 and has no effect (§9.2).
+const CANCELLED_IN_VAIN: &[Method<'_>] = &[
+    Method::Bye,
+    Method::Register,
+    Method::Options,
+    Method::Info,
+    Method::Update,
+    Method::Prack,
+    Method::Refer,
+    Method::Message,
+    Method::Subscribe,
+    Method::Notify,
+    Method::Publish,
+];
 
 /// Our Record-Route may stand twice, once for each side, where the sides speak different transports.
 const MAX_OWN_ROUTES: usize = 2;

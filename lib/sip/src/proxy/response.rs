@@ -12,9 +12,11 @@ impl<W, J: Journal> Proxy<W, J> {
     /// A response: to its client transaction by our branch token, or dropped (RFC 6026 §8.9). Gives the worker that has the
     /// transaction if it is another one.
     pub(super) fn on_response(&mut self, clock: Clock, message: Message<'_>, todo: &mut Vec<Action>) -> Option<u8> {
+        // §18.1.2: what does not bear a sent-by of ours was not asked for by us.
         let token = message
             .top_via()
             .ok()
+            .filter(|via| self.sent_by.is_ours(via))
             .and_then(|via| via.branch())
             .and_then(BranchToken::parse);
         let cseq = message.cseq().ok().map(|cseq| cseq.method);
@@ -23,10 +25,17 @@ impl<W, J: Journal> Proxy<W, J> {
             self.counters.stray_responses += 1;
             return None;
         };
+        // §16.7 step 3: without a Via below ours it answers something of our own making, which CANCEL alone is.
+        if method != Method::Cancel && message.vias().nth(1).is_none() {
+            self.counters.responses += 1;
+            self.counters.stray_responses += 1;
+            return None;
+        }
         let ours = token.generation == self.conf.generation;
         if ours && token.worker != self.conf.worker && self.owners.is_some() {
             return Some(token.worker);
         }
+        let ours = ours && token.worker == self.conf.worker;
         self.counters.responses += 1;
         let ticket = Ticket {
             slot: token.slot,
@@ -37,6 +46,14 @@ impl<W, J: Journal> Proxy<W, J> {
             .clients
             .get_mut(ticket.slot as usize)
             .filter(|client| ours && client.serial == ticket.serial);
+        // §17.1.3: all of the branch must be the one sent. Its last part is known while the request is.
+        let client = client.filter(|client| {
+            self.contexts
+                .get(client.context.slot as usize)
+                .filter(|context| context.serial == client.context.serial)
+                .and_then(|context| context.active.as_ref())
+                .is_none_or(|active| active.loop_hash == token.loop_hash)
+        });
         let mut of_cancel = false;
         let mut stray = false;
         match client {
@@ -203,7 +220,7 @@ impl<W, J: Journal> Proxy<W, J> {
             self.schedule_client(ticket);
         }
         if let Some(status) = failed {
-            self.branch_failed(clock, request, branch, status, Bytes::new(), todo);
+            self.branch_failed(clock, ticket, request, branch, status, Bytes::new(), todo);
         }
     }
 
@@ -223,7 +240,8 @@ impl<W, J: Journal> Proxy<W, J> {
                 if matches!(client.cancel, super::context::Cancel::Wanted) {
                     self.send_cancel(clock, ticket, todo);
                 }
-                if status > 100 && self.undecided(request) {
+                // RFC 4320 §4.1: to a request other than INVITE no provisional response but 100 is sent.
+                if invite && status > 100 && self.undecided(request) {
                     let bytes = self.upstream_copy(message);
                     self.respond_bytes(clock, request, status, bytes, todo);
                 }
@@ -239,7 +257,7 @@ impl<W, J: Journal> Proxy<W, J> {
             _ => {
                 client.give_up_at = None;
                 let bytes = self.upstream_copy(message);
-                self.branch_failed(clock, request, branch, status, bytes, todo);
+                self.branch_failed(clock, ticket, request, branch, status, bytes, todo);
             }
         }
     }
@@ -282,10 +300,13 @@ impl<W, J: Journal> Proxy<W, J> {
         self.decide(clock, request, status, bytes, todo);
     }
 
-    /// A branch ended without success: tries its next destination where that may help (RFC 3263 §4.3), else counts it done.
-    pub(super) fn branch_failed(
+    /// A client transaction ended without success: its branch tries the next destination where that may help (RFC 3263
+    /// §4.3), else it is done.
+    #[allow(clippy::too_many_arguments)]
+    fn branch_failed(
         &mut self,
         clock: Clock,
+        client: Ticket,
         request: Ticket,
         branch: u16,
         status: u16,
@@ -295,17 +316,22 @@ impl<W, J: Journal> Proxy<W, J> {
         let Some(active) = self.active(request) else { return };
         let stopped = active.cancelled;
         let unanswered = bytes.is_empty();
-        let Some(entry) = active.branches.get_mut(usize::from(branch)).filter(|entry| !entry.done) else {
+        // One that the branch has left for another destination may still fail, at an ACK it repeats: no news to anybody.
+        let Some(entry) = active
+            .branches
+            .get_mut(usize::from(branch))
+            .filter(|entry| !entry.done && entry.client == Some(client))
+        else {
             return;
         };
         if !stopped && (unanswered || status == 503) {
+            // §16.6 step 7: it counts only if there is no other destination; the branch remembers it until then.
             entry.client = None;
             entry.status = status;
-            note_best(active, status, bytes);
             todo.push(Action::Walk(BranchTicket { request, branch }));
             return;
         }
-        self.end_branch(request, branch, status, bytes, todo);
+        self.end_branch(request, branch, status, bytes);
         if status >= 600 {
             // §16.7 step 5: no new branch, and those that ring are cancelled.
             if let Some(active) = self.active(request) {
@@ -316,24 +342,15 @@ impl<W, J: Journal> Proxy<W, J> {
         self.settle(clock, request, todo);
     }
 
-    /// Marks a branch as done with what it ended with; zero when its response is noted already.
-    pub(super) fn end_branch(
-        &mut self,
-        request: Ticket,
-        branch: u16,
-        status: u16,
-        bytes: Bytes,
-        _todo: &mut Vec<Action>,
-    ) {
+    /// Marks a branch as done with what it ended with.
+    pub(super) fn end_branch(&mut self, request: Ticket, branch: u16, status: u16, bytes: Bytes) {
         let Some(active) = self.active(request) else { return };
         let Some(entry) = active.branches.get_mut(usize::from(branch)) else {
             return;
         };
         entry.done = true;
-        if status != 0 {
-            entry.status = status;
-            note_best(active, status, bytes);
-        }
+        entry.status = status;
+        note_best(active, status, bytes);
     }
 
     /// Goes on when no branch is pending: with the next targets, or with the best response (§16.7 step 6).
@@ -413,12 +430,16 @@ impl<W, J: Journal> Proxy<W, J> {
         } else {
             self.journal.finished(&finished(clock, &active, status));
         }
+        let of_ack = matches!(context.server, Server::Ack);
         // RFC 4320 §4.2: a 408 to a request other than INVITE comes too late to be of use, so it is not sent.
         let silent = status == 408 && matches!(context.server, Server::Other(_));
-        let goes = silent || matches!(context.server, Server::Ack);
+        let asked_until = active.received_at + self.conf.timers.timer_f();
         self.retire(ticket, *active, todo);
-        if goes {
+        if of_ack || (silent && asked_until <= clock.now) {
             self.remove_context(ticket, todo);
+        } else if silent {
+            // The request may be repeated until then, and a repetition must not pass for a new request.
+            self.wake_context_at(ticket, asked_until);
         } else {
             self.respond_bytes(clock, ticket, status, bytes, todo);
         }

@@ -128,6 +128,11 @@ impl Keys {
         }
     }
 
+    /// Takes over what transactions under way are known by; only route tokens are made and checked by the new keys.
+    pub(super) fn keep_hashes_of(&mut self, keys: &Keys) {
+        (self.loops, self.tags, self.matching) = (keys.loops, keys.tags, keys.matching);
+    }
+
     /// A hasher for the loop hash (RFC 5393 §4.2.1). Keyed, so that nobody can make us see a loop where there is none.
     pub(super) fn loop_hasher(&self) -> SipHasher13 {
         SipHasher13::new_with_keys(self.loops.0, self.loops.1)
