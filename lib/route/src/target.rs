@@ -34,7 +34,10 @@ pub struct Target {
 impl Target {
     /// Starts the walk over this target's destinations, taking its next hops.
     pub fn take_walk(&mut self) -> Walk {
-        Walk::start(self.flow, std::mem::take(&mut self.next_hops))
+        match self.flow {
+            Some(flow) if self.stage == Stage::Flow => Walk::by_token(flow),
+            flow => Walk::start(flow, std::mem::take(&mut self.next_hops)),
+        }
     }
 }
 

@@ -65,6 +65,9 @@ pub enum Resolved {
 #[derive(Debug)]
 pub struct Walk {
     flow: Option<Flow>,
+    /// What [`Exhausted`] says about the flow.
+    flow_given: bool,
+    by_token: bool,
     hops: SmallVec<[NextHop; 1]>,
     /// The next of `hops` to look at.
     at: usize,
@@ -92,11 +95,15 @@ pub enum WalkStep {
     Exhausted(Exhausted),
 }
 
-/// Why nothing is left: the status of a target for which nobody answered.
+/// Why nothing is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exhausted {
     /// How many flows and destinations were given out.
     pub tried: usize,
+    /// The only way was a flow.
+    pub flow_alone: bool,
+    /// The flow came from a token of ours in a Route, not from the registry.
+    pub by_token: bool,
     /// A name gave no address.
     pub unresolved: bool,
     /// A destination was one of our own sockets and was left out.
@@ -104,12 +111,21 @@ pub struct Exhausted {
 }
 
 impl Exhausted {
-    /// The status this branch counts as: 408 when destinations were tried in vain, 482 when the only one was ourselves,
-    /// else 503 as if the transport had failed (RFC 3261 §16.9; §16.7 step 6 turns it into 500 upstream).
+    /// The status of a branch of which nothing could be sent; what was sent and failed has a status of its own.
+    ///
+    /// 430 when a flow token leads nowhere (RFC 5626 §5.3.1), 480 when the flow of a contact is dead, for which endpoints
+    /// must not hear 430 (§11.5); 482 when the only destination was ourselves; else 503 as if the transport had failed
+    /// (RFC 3261 §16.9; §16.7 step 6 turns it into 500 upstream).
     pub fn status(&self) -> u16 {
         match self {
-            Exhausted { tried: 1.., .. } => 408,
             Exhausted {
+                flow_alone: true,
+                by_token: true,
+                ..
+            } => 430,
+            Exhausted { flow_alone: true, .. } => 480,
+            Exhausted {
+                tried: 0,
                 ourselves: true,
                 unresolved: false,
                 ..
@@ -129,6 +145,8 @@ impl Walk {
     pub fn start(flow: Option<Flow>, hops: SmallVec<[NextHop; 1]>) -> Walk {
         Walk {
             flow,
+            flow_given: flow.is_some(),
+            by_token: false,
             hops,
             at: 0,
             ready: SmallVec::new(),
@@ -137,6 +155,14 @@ impl Walk {
             asked: 0,
             unresolved: false,
             ourselves: false,
+        }
+    }
+
+    /// The same for a flow that a token of ours names.
+    pub fn by_token(flow: Flow) -> Walk {
+        Walk {
+            by_token: true,
+            ..Walk::start(Some(flow), SmallVec::new())
         }
     }
 
@@ -231,6 +257,8 @@ impl Walk {
     fn exhausted(&self) -> Exhausted {
         Exhausted {
             tried: self.tried.len(),
+            flow_alone: self.flow_given && self.tried.len() == 1,
+            by_token: self.by_token,
             unresolved: self.unresolved,
             ourselves: self.ourselves,
         }
@@ -320,7 +348,7 @@ mod tests {
             found,
             ["203.0.113.1:5060/udp", "203.0.113.2:5070/tcp", "[::2]:5061/tls"]
         );
-        assert_eq!(exhausted.status(), 408);
+        assert_eq!((exhausted.tried, exhausted.status()), (3, 503));
     }
 
     #[test]
@@ -444,5 +472,7 @@ mod tests {
             smallvec::smallvec![hop("203.0.113.7:5060", Some(Transport::Tcp))],
         );
         assert_eq!(all(walk, &[]).0, ["flow 203.0.113.7:40000", "203.0.113.7:5060/tcp"]);
+        assert_eq!(all(Walk::start(Some(flow), SmallVec::new()), &[]).1.status(), 480);
+        assert_eq!(all(Walk::by_token(flow), &[]).1.status(), 430);
     }
 }
