@@ -7,6 +7,7 @@ use crate::classes::Class;
 use crate::layout::{CHUNK_HEAD_LEN, CHUNK_LEN, Shape};
 use crate::map::{Map, as_bytes};
 use crate::protocol::Words;
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
 /// Words of a chunk's map of places.
@@ -16,8 +17,8 @@ const MAP_WORDS: usize = CHUNK_HEAD_LEN / 2 / 8;
 #[derive(Debug, Default)]
 pub(crate) struct Heap {
     chunks: Vec<Chunk>,
-    /// For each class, chunks with a place free.
-    open: Vec<Vec<u32>>,
+    /// For each class, chunks with a place free: taken from the back, put in at the front, so that a place just left rests.
+    open: Vec<VecDeque<u32>>,
     /// For each class, how many places are free.
     free: Vec<u64>,
     /// Chunks of no class.
@@ -52,7 +53,7 @@ impl Heap {
     fn empty() -> Heap {
         Heap {
             chunks: Vec::new(),
-            open: vec![Vec::new(); Class::COUNT],
+            open: vec![VecDeque::new(); Class::COUNT],
             free: vec![0; Class::COUNT],
             spare: Vec::new(),
             used_len: 0,
@@ -118,7 +119,7 @@ impl Heap {
                     self.free[class.index()] += free as u64;
                     self.used_len += (usize::from(chunk.used) * class.size()) as u64;
                     if free > 0 {
-                        self.open[class.index()].push(index as u32);
+                        self.open[class.index()].push_back(index as u32);
                     }
                 }
                 _ => {
@@ -129,7 +130,7 @@ impl Heap {
         }
         // Low chunks first, here and in what follows.
         self.spare.reverse();
-        self.open.iter_mut().for_each(|list| list.reverse());
+        self.open.iter_mut().for_each(|list| list.make_contiguous().reverse());
     }
 
     /// Chunks more at the end of the file.
@@ -168,7 +169,7 @@ impl Heap {
         if self.free[class.index()] <= kept_back {
             return Ok(None);
         }
-        while let Some(&index) = self.open[class.index()].last() {
+        while let Some(&index) = self.open[class.index()].back() {
             let chunk = &mut self.chunks[index as usize];
             let next = usize::from(chunk.next);
             let places = chunk.load(map, shape, index as usize)?;
@@ -179,13 +180,13 @@ impl Heap {
                 self.free[class.index()] -= 1;
                 self.used_len += class.size() as u64;
                 if usize::from(chunk.used) >= class.places() {
-                    self.open[class.index()].pop();
+                    self.open[class.index()].pop_back();
                 }
                 return Ok(Some(
                     shape.heap_at() + index as usize * CHUNK_LEN + CHUNK_HEAD_LEN + place * class.size(),
                 ));
             }
-            self.open[class.index()].pop();
+            self.open[class.index()].pop_back();
         }
         // The counts said otherwise.
         Err(Untrue)
@@ -206,7 +207,7 @@ impl Heap {
             Ordering::Relaxed,
         );
         self.free[class.index()] += class.places() as u64;
-        self.open[class.index()].push(index);
+        self.open[class.index()].push_back(index);
         true
     }
 
@@ -238,7 +239,7 @@ impl Heap {
             }
             self.spare.push(index as u32);
         } else if was_full {
-            open.push(index as u32);
+            open.push_front(index as u32);
         }
         Ok(())
     }

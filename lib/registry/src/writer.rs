@@ -67,8 +67,8 @@ pub struct RegistryWriter {
 
 /// The owner's word of the table that keeps [`Version::counter`].
 const COUNTER_WORD: usize = 0;
-/// Records that one call of [`RegistryWriter::expire_due`] queues after opening: some milliseconds' work.
-const QUEUED_AT_ONCE: usize = 16_384;
+/// Records that one call of [`RegistryWriter::expire_due`] queues after opening: a few milliseconds' work.
+const QUEUED_AT_ONCE: usize = 4096;
 /// A record that could not be rewritten without its ended bindings, because the disk is full, is tried again after so many seconds.
 const TRY_AGAIN_AFTER: u64 = 60;
 
