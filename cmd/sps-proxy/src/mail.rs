@@ -1,5 +1,6 @@
 //! What workers tell each other, and the main thread them: a capped queue for each.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,6 +22,8 @@ pub enum Mail {
     },
     /// What was asked of another worker did not leave.
     SendFailed { token: u64 },
+    /// Nothing listens there: ICMP told a socket of another worker, since all share one port.
+    Unreachable(Vec<SocketAddr>),
     /// Work by this configuration from now on, and say so.
     Conf(Box<WorkerConf>, oneshot::Sender<()>),
     /// Look for mapped files that were made anew, and say when that is done.

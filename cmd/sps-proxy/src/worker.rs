@@ -297,6 +297,7 @@ impl Worker {
                     }
                 }
                 Mail::SendFailed { token } => self.engine.on_send_failed(clock, token),
+                Mail::Unreachable(addrs) => self.engine.on_unreachable(clock, &addrs),
                 Mail::Conf(conf, done) => {
                     self.engine.reconfigure(&conf);
                     let _ = done.send(());
@@ -417,6 +418,11 @@ impl Worker {
         self.pulse.beat();
         if !self.unreachable.is_empty() {
             let addrs = std::mem::take(&mut self.unreachable);
+            for other in (0..self.post.workers()).filter(|other| *other != self.number) {
+                if self.post.send(other, Mail::Unreachable(addrs.clone())).is_err() {
+                    self.engine.own.mail_lost += 1;
+                }
+            }
             self.engine.on_unreachable(clock, &addrs);
             self.send_all(clock);
         }
