@@ -202,8 +202,9 @@ pub struct Proxy<W, J> {
     owners: Option<Arc<dyn Owners>>,
     wheel: Wheel<Wake>,
     counters: Counters,
-    /// Seeded generator for serials and tags that need not be secret.
-    random: u64,
+    /// Makes the numbers of this core unlike those of others, and of its former lives.
+    seed: u64,
+    serial: u64,
     /// Scratch, kept for its memory. What a client machine asks for may lead to a server machine; hence two lists.
     client_steps: Vec<transaction::Action<Bytes>>,
     server_steps: Vec<transaction::Action<Bytes>>,
@@ -239,7 +240,8 @@ impl<W, J: Journal> Proxy<W, J> {
             owners: None,
             wheel: Wheel::new(now),
             counters: Counters::default(),
-            random: seed | 1,
+            seed,
+            serial: 0,
             client_steps: Vec::new(),
             server_steps: Vec::new(),
             due: Vec::new(),
@@ -367,12 +369,20 @@ impl<W, J: Journal> Proxy<W, J> {
         context.active.as_deref_mut()
     }
 
-    /// A number no peer can foresee well enough to matter: serials and sampling, never secrets (xorshift64*).
-    fn next_random(&mut self) -> u64 {
-        self.random ^= self.random >> 12;
-        self.random ^= self.random << 25;
-        self.random ^= self.random >> 27;
-        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    /// Tells successive owners of one place in a table apart; nobody else gets to see it.
+    fn next_serial(&mut self) -> u32 {
+        self.serial = self.serial.wrapping_add(1);
+        self.serial as u32
+    }
+
+    /// A number that only who holds the installation's keys can foresee: it goes into branch tokens, and who guesses one may
+    /// answer for others.
+    fn unforeseeable(&mut self) -> u32 {
+        let mut hasher = self.conf.keys.matching_hasher();
+        hasher.write_u64(self.seed);
+        self.serial = self.serial.wrapping_add(1);
+        hasher.write_u64(self.serial);
+        hasher.finish() as u32
     }
 
     fn wake_context(&mut self, clock: Clock, ticket: Ticket, todo: &mut Vec<Action>) {

@@ -89,8 +89,18 @@ impl<W, J: Journal> Proxy<W, J> {
                 }
             }
             Err(status) => {
-                // What its last destination came to, if it had one.
-                let status = if branch.status != 0 { branch.status } else { status };
+                let status = match (branch.status, status) {
+                    // Nothing was sent, so that nothing can have timed out: no socket of ours leads there (§16.9).
+                    (0, 408) => 503,
+                    (0, status) => status,
+                    // What its last destination came to.
+                    (status, _) => status,
+                };
+                // RFC 5626 §5.3.1: 430 is the answer to who asked for that very flow by our Route, §11.5: and to nobody else.
+                let status = match status {
+                    FLOW_FAILED if active.route.flow.is_none() => 480,
+                    status => status,
+                };
                 self.end_branch(request, ticket.branch, status, Bytes::new());
                 self.settle(clock, request, todo);
             }
@@ -129,7 +139,12 @@ impl<W, J: Journal> Proxy<W, J> {
 
     /// §16.6 steps 8 to 11: the copy leaves, and a client transaction looks after it.
     fn launch(&mut self, clock: Clock, ticket: BranchTicket, leave: Leave, todo: &mut Vec<Action>) {
-        let serial = self.next_random() as u32;
+        if self.clients.len() >= MAX_CLIENTS {
+            self.counters.overload += 1;
+            self.end_branch(ticket.request, ticket.branch, 503, Bytes::new());
+            return self.settle(clock, ticket.request, todo);
+        }
+        let serial = self.unforeseeable();
         let entry = self.clients.vacant_entry();
         let client = Ticket {
             slot: entry.key() as u32,
@@ -233,6 +248,13 @@ impl<W, J: Journal> Proxy<W, J> {
         Some((&self.out, active.flow))
     }
 }
+
+/// A flow that a binding or a dialog left us leads nowhere any more (RFC 5626 §11.5).
+pub(super) const FLOW_FAILED: u16 = 430;
+
+/// Client transactions of one core at once: their places in its table fit into 24 bits of a send token, above which an edge
+/// with several cores keeps who asked.
+const MAX_CLIENTS: usize = 1 << 24;
 
 /// §16.5: a URI is tried once, however often it was found: the one of the highest q stays. Behind different Path values the
 /// same URI may name different devices. Keeps no more than `most`.

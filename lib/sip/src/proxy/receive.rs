@@ -245,7 +245,7 @@ impl<W, J: Journal> Proxy<W, J> {
         todo: &mut Vec<Action>,
     ) {
         let reliable = flow.transport.is_reliable();
-        let serial = self.next_random() as u32;
+        let serial = self.next_serial();
         let server = match fresh.kind {
             Kind::Invite => Server::Invite(InviteServer::start(reliable)),
             Kind::Other => Server::Other(NonInviteServer::start(reliable)),

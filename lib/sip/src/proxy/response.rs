@@ -199,8 +199,11 @@ impl<W, J: Journal> Proxy<W, J> {
                 }
                 transaction::Action::Deliver => deliver = true,
                 transaction::Action::Timeout => failed = Some(408),
-                // §16.9: as if the next hop had answered 503.
-                transaction::Action::TransportFailed => failed = Some(503),
+                // §16.9: as if the next hop had answered 503; of a flow there is more to say.
+                transaction::Action::TransportFailed => {
+                    let by_flow = matches!(client.leave.as_deref(), Some(super::Leave::Flow(_)));
+                    failed = Some(if by_flow { super::forward::FLOW_FAILED } else { 503 });
+                }
                 transaction::Action::Terminated => ended = true,
             }
         }

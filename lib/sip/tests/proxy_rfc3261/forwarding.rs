@@ -468,3 +468,62 @@ fn a_branch_token_that_differs_in_any_digit_is_a_stranger() {
     assert_eq!(lines(&house.answer(&forwarded, "200 OK")), ["SIP/2.0 200 OK"]);
     house.ends();
 }
+
+/// §16.9: what no socket of ours can reach is unavailable; it has not timed out, which a non-INVITE would not even be told.
+#[test]
+fn a_destination_that_no_socket_leads_to_is_a_500() {
+    let mut house = house();
+    house.targets = vec![place("sip:bob@6", 1000, &["tcp:[2001:db8::2]:5060"])];
+    let sent = house.feed(CALLER, &request("MESSAGE", "sip:bob@example.com", "a", ""));
+    assert_eq!(lines(&sent), ["SIP/2.0 500 Server Internal Error"]);
+    house.ends();
+}
+
+/// RFC 5626 §5.3, §11.5: a binding whose flow is dead leads to the next; if there is none, the caller hears 480 and not 430.
+#[test]
+fn a_binding_whose_flow_is_dead_is_followed_by_the_next_and_then_480() {
+    let mut house = house();
+    house.targets = vec![
+        place("sip:bob@10.0.0.2;transport=tcp", 1000, &["flow:10.0.0.2:41000"]),
+        place("sip:bob@10.0.0.3;transport=tcp", 500, &["flow:10.0.0.3:42000"]),
+    ];
+    let sent = house.feed(CALLER, &request("MESSAGE", "sip:bob@example.com", "a", ""));
+    let first = only(&sent, "MESSAGE sip:bob@10.0.0.2").clone();
+    let sent = house.send_failed(&first);
+    let second = only(&sent, "MESSAGE sip:bob@10.0.0.3").clone();
+    let sent = house.send_failed(&second);
+    assert_eq!(lines(&sent), ["SIP/2.0 480 Temporarily Unavailable"]);
+    house.ends();
+}
+
+/// RFC 5626 §5.3.1: who sends a request along our Route to a flow that is gone is told so.
+#[test]
+fn a_request_in_a_dialog_over_a_dead_flow_is_430() {
+    let mut house = house();
+    let text = invite().replace("SIP/2.0/UDP", "SIP/2.0/TCP");
+    let sent = house.feed_by(Transport::Tcp, "10.0.0.1:40000", &text);
+    let forwarded = only(&sent, "INVITE").clone();
+    house.answer(&forwarded, "200 OK");
+    let routes: String = forwarded
+        .header("Record-Route")
+        .iter()
+        .map(|route| format!("Route: {route}\r\n"))
+        .collect();
+    house.targets = vec![place("", 1000, &["flow:10.0.0.1:40000"])];
+    let bye = request_with(
+        "10.0.0.2",
+        "BYE",
+        "sip:alice@10.0.0.1",
+        ";branch=z9hG4bKb",
+        ";tag=caller",
+        &routes,
+    )
+    .replace(
+        "From: <sip:alice@example.com>;tag=caller",
+        "From: <sip:bob@example.com>;tag=at-10.0.0.2-5060",
+    );
+    let sent = house.feed("10.0.0.2:5060", &bye);
+    let sent = house.send_failed(only(&sent, "BYE"));
+    assert_eq!(lines(&sent), ["SIP/2.0 430 Flow Failed"]);
+    house.ends();
+}

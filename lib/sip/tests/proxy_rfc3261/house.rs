@@ -63,7 +63,8 @@ impl Sent {
     }
 }
 
-/// A target that routing gives: Request-URI (empty: as received), q, destinations in order (`tcp:` in front of TCP ones).
+/// A target that routing gives: Request-URI (empty: as received), q, destinations in order (`tcp:` in front of TCP ones,
+/// `flow:` in front of TCP flows).
 #[derive(Debug, Clone)]
 pub struct Place {
     pub uri: &'static str,
@@ -231,15 +232,26 @@ impl House {
             Err(408)
         } else {
             let hop = walk.remove(0);
-            let (transport, addr) = match hop.strip_prefix("tcp:") {
-                Some(addr) => (Transport::Tcp, addr),
-                None => (Transport::Udp, hop),
+            let (kind, addr) = match hop.split_once(':') {
+                Some((kind @ ("tcp" | "flow"), addr)) => (kind, addr),
+                _ => ("udp", hop),
             };
-            Ok(Reach::Destination(Destination {
-                transport,
-                addr: addr.parse().expect("an address"),
-                tls_name: None,
-            }))
+            let remote = addr.parse().expect("an address");
+            Ok(if kind == "flow" {
+                Reach::Flow(Flow {
+                    member: 0,
+                    transport: Transport::Tcp,
+                    local: "127.0.0.1:5060".parse().expect("an address"),
+                    remote,
+                    connection: CONNECTION,
+                })
+            } else {
+                Reach::Destination(Destination {
+                    transport: Transport::from_bytes(kind.as_bytes()).expect("a transport"),
+                    addr: remote,
+                    tls_name: None,
+                })
+            })
         };
         let mut todo = Vec::new();
         self.core.on_destination(self.clock, ticket, found, &mut todo);
