@@ -41,8 +41,10 @@ pub struct Child {
     pub backoff: Backoff,
     /// How the last life ended; empty in the first.
     pub last_end: String,
-    /// What it said about its own end, with its exit code.
+    /// What this life said about its own end, with its exit code.
     pub last_words: Option<(u8, String)>,
+    /// Why we killed this life.
+    pub killed_for: Option<String>,
     /// Log levels set at run time; an empty name means everything.
     pub levels: Vec<(String, Level)>,
 }
@@ -93,6 +95,7 @@ impl Child {
             backoff: Backoff::default(),
             last_end: String::new(),
             last_words: None,
+            killed_for: None,
             levels: Vec::new(),
         }
     }

@@ -121,9 +121,9 @@ impl Life {
                 let say = say.clone();
                 move || hear(door, &descriptors, frozen, &listeners, to_send, &say)
             })?;
-            Ok((handle, hear))
+            Ok((handle.try_clone()?, handle, hear))
         })();
-        let (handle, hear) = match begun {
+        let (kill, handle, hear) = match begun {
             Ok(begun) => begun,
             Err(error) => {
                 let _ = process.kill();
@@ -132,7 +132,6 @@ impl Life {
                 return Err(error);
             }
         };
-        let kill = handle.try_clone()?;
         let waiting = std::thread::Builder::new()
             .name(format!("wait-{pid}"))
             .spawn(move || wait(process, &door_name, hear, &say));

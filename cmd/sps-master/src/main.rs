@@ -24,7 +24,7 @@ use std::time::{Duration, Instant, SystemTime};
 use clap::Parser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use sps_conf::{Config, Paths};
-use sps_daemon::{Exit, Fatal, Ids, Lock, LogConf, OrFatal};
+use sps_daemon::{Confine, Exit, Fatal, Ids, Lock, LogConf, OrFatal};
 use sps_ipc::parent::Frozen;
 
 use crate::child::{Child, SPECS};
@@ -86,6 +86,8 @@ fn run(args: &Args, starter: Starter) -> Result<(), Fatal> {
     let mac_keys = keys::load_or_make(&paths.mac_keys())?;
     let folder = folders::begin_generation(&paths, generation, owner)?;
     folders::write_pid(&paths)?;
+    let children = children()?;
+    sps_daemon::confine(&keep(&paths, &conf, &children))?;
     sps_daemon::start_log_thread()?;
 
     let (events, queue) = sync_channel(event::QUEUE_LEN);
@@ -110,7 +112,7 @@ fn run(args: &Args, starter: Starter) -> Result<(), Fatal> {
         frozen,
         configured_at: SystemTime::now(),
         listeners: Arc::new(listeners),
-        children: children()?,
+        children,
         events,
         starter,
         quiet: args.background,
@@ -202,6 +204,31 @@ fn take_signals(events: SyncSender<Event>) -> Result<(), Fatal> {
         })
         .map(drop)
         .or_fatal(Exit::System, "start the signal thread")
+}
+
+/// What we and the daemons need; they inherit it and keep less. Everything else is out of reach from here on.
+fn keep(paths: &Paths, conf: &Config, children: &[Child]) -> Confine {
+    let mut keep = Confine::system();
+    keep.tcp = true;
+    keep.read.extend(paths.config.parent().map(Path::to_owned));
+    keep.execute = ["/bin", "/lib", "/lib64", "/usr"].map(PathBuf::from).to_vec();
+    for child in children {
+        // Where it really lies, should the name lead elsewhere.
+        let program = child.program.canonicalize();
+        keep.execute
+            .extend(program.ok().as_deref().and_then(Path::parent).map(Path::to_owned));
+    }
+    let logs = [paths.access_log(&conf.log), paths.error_log(&conf.log)];
+    keep.write
+        .extend(logs.iter().filter_map(|path| path.parent()).map(Path::to_owned));
+    // The private channels begin at a socket in the folder for temporary files.
+    keep.write.extend([
+        paths.data.clone(),
+        paths.run.clone(),
+        paths.log.clone(),
+        std::env::temp_dir(),
+    ]);
+    keep
 }
 
 /// The daemons' programs lie beside ours: one build.

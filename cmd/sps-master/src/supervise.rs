@@ -210,7 +210,6 @@ impl Supervisor {
         let frozen = self.frozen_for(index, &self.frozen);
         let child = &mut self.children[index];
         child.lives += 1;
-        child.last_words = None;
         let stderr = if self.quiet {
             open_log_file(&self.frozen.error_log()).ok().map(Into::into)
         } else {
@@ -250,18 +249,12 @@ impl Supervisor {
         let child = &mut self.children[index];
         let served = child.served(now);
         let name = child.spec.name;
-        let words = child.last_words.clone();
-        if !child.last_end.is_empty()
-            && matches!(child.state, State::Alive { .. })
-            && child.last_end.starts_with("killed: ")
-        {
-            // We killed it and said why.
-        } else {
-            child.last_end = match &words {
-                Some((_, text)) => format!("{how}: {text}"),
-                None => how,
-            };
-        }
+        let words = child.last_words.take();
+        child.last_end = match (child.killed_for.take(), &words) {
+            (Some(reason), _) => format!("killed: {reason}"),
+            (None, Some((_, text))) => format!("{how}: {text}"),
+            (None, None) => how,
+        };
         let end = child.last_end.clone();
         match self.phase {
             Phase::Going { .. } => {
@@ -342,7 +335,7 @@ impl Supervisor {
             return;
         };
         tracing::error!(daemon = child.spec.name, pid = life.pid, "killed: {reason}");
-        child.last_end = format!("killed: {reason}");
+        child.killed_for = Some(reason.to_owned());
         life.kill();
         // Not a second time, unless the kernel takes its time.
         match how {

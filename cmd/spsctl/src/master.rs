@@ -122,26 +122,9 @@ pub fn done(out: Output, reply: Reply) -> Result<(), Failure> {
     }
 }
 
-/// A daemon's refusal, with its own exit code where that is one of ours.
+/// A daemon's refusal, with the exit code that it gave.
 pub fn refused(code: u8, reason: &str) -> Failure {
-    use Exit::*;
-    let all = [
-        Usage,
-        Data,
-        NoInput,
-        Unavailable,
-        Software,
-        CantCreate,
-        Io,
-        TempFail,
-        Protocol,
-        NoPermission,
-        Config,
-    ];
-    Failure::new(
-        all.into_iter().find(|exit| exit.code() == code).unwrap_or(Unavailable),
-        reason,
-    )
+    Failure::new(Exit::from_code(code), reason)
 }
 
 /// Says what takes long, on a terminal, once it does take long.

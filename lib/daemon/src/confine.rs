@@ -1,6 +1,6 @@
 //! Giving up rights: no new privileges, and with landlock only the folders that the daemon works in.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, RestrictionStatus, Ruleset, RulesetAttr,
@@ -37,34 +37,41 @@ pub enum Confined {
 /// The newest set of rights we ask for; older kernels enforce what they know.
 const NEWEST: ABI = ABI::V5;
 
+/// Read by the C library, the resolver and the runtime. Folders rather than files where a file may be replaced by another.
+const SYSTEM: [&str; 7] = [
+    "/dev",
+    "/etc",
+    "/proc",
+    "/run/NetworkManager",
+    "/run/resolvconf",
+    "/run/systemd/resolve",
+    "/sys/devices/system/cpu",
+];
+
 impl Confine {
-    /// What every daemon needs: data, sockets and logs to write, the files by which the system looks names up to read. Add to it.
-    pub fn of(frozen: &Frozen) -> Self {
-        let log_folders = [frozen.access_log(), Some(frozen.error_log())];
-        let mut write = vec![frozen.paths.data.clone(), frozen.folder(), frozen.paths.log.clone()];
-        for folder in log_folders.iter().flatten().filter_map(|path| path.parent()) {
-            if !write.iter().any(|known| folder.starts_with(known)) {
-                write.push(folder.to_owned());
-            }
-        }
+    /// What every process needs of the system: names, processors, nothing to write but what is thrown away. Add to it.
+    pub fn system() -> Self {
         Self {
-            read: [
-                "/etc/resolv.conf",
-                "/etc/hosts",
-                "/etc/nsswitch.conf",
-                "/etc/localtime",
-                "/proc",
-                "/dev",
-                "/sys/devices/system/cpu",
-            ]
-            .into_iter()
-            .map(PathBuf::from)
-            .chain([frozen.paths.run.clone()])
-            .collect(),
-            execute: Vec::new(),
-            write,
-            tcp: false,
+            read: SYSTEM.map(PathBuf::from).to_vec(),
+            write: vec!["/dev/null".into()],
+            ..Self::default()
         }
+    }
+
+    /// What every daemon needs: data, sockets and logs to write besides. Add to it.
+    pub fn of(frozen: &Frozen) -> Self {
+        let mut keep = Self::system();
+        keep.read.push(frozen.paths.run.clone());
+        keep.write
+            .extend([frozen.paths.data.clone(), frozen.folder(), frozen.paths.log.clone()]);
+        let logs = [frozen.access_log(), Some(frozen.error_log())];
+        keep.write.extend(
+            logs.iter()
+                .flatten()
+                .filter_map(|path| path.parent())
+                .map(Path::to_owned),
+        );
+        keep
     }
 
     /// The same with TCP allowed.
