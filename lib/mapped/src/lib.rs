@@ -11,6 +11,7 @@ mod conf;
 mod counters;
 mod cursor;
 mod error;
+mod files;
 mod growth;
 mod heap;
 mod keeper;
@@ -20,6 +21,7 @@ mod protocol;
 mod reader;
 mod recover;
 mod replacement;
+mod report;
 mod volume;
 mod writer;
 
@@ -29,7 +31,8 @@ pub use cursor::Cursor;
 pub use error::{OpenError, PutError};
 pub use reader::{Buffer, Reader};
 pub use replacement::Replacement;
-pub use writer::{OpenReport, TableStats, Writer};
+pub use report::{OpenReport, TableStats};
+pub use writer::Writer;
 
 /// How many 64-bit words a table keeps for its owner beside the records ([`Writer::set_meta`]).
 pub const META_SLOTS: usize = 16;

@@ -1,9 +1,9 @@
 //! A whole new content for a table, made beside and put in force in one step.
 
+use crate::files::slots_for;
 use crate::layout::Shape;
 use crate::map::is_full;
 use crate::volume::{Place, Refusal, Volume, check_size};
-use crate::writer::slots_for;
 use crate::{Cursor, META_SLOTS, PutError, Writer, growth};
 use std::path::PathBuf;
 

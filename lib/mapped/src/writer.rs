@@ -1,17 +1,16 @@
 //! The writing end of a table.
 
+use crate::files::{beside, create, io_at, lock};
 use crate::growth::{self, Growth};
 use crate::keeper::Keeper;
-use crate::layout::{BadHead, MOVED_AT, Shape, Slot};
-use crate::map::give_to_folder_owner;
+use crate::layout::{BadHead, Slot};
 use crate::recover::{self, Unusable};
 use crate::replacement::Replacement;
-use crate::volume::{Place, Refusal, Volume, check_size, sync_folder};
+use crate::report::{OpenReport, TableStats};
+use crate::volume::{Place, Refusal, Volume, check_size};
 use crate::{Cursor, META_SLOTS, OnDamage, OpenError, PutError, TableConf};
-use std::ffi::OsString;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -31,52 +30,6 @@ pub struct Writer {
     refused: u64,
     /// Held for as long as the writer lives; the kernel lets go of it however this process ends.
     _lock: File,
-}
-
-/// What opening found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct OpenReport {
-    /// The file was made new, because there was none or because [`OpenReport::recreated`] says why.
-    pub created: bool,
-    /// The old file was unusable and moved aside: what was wrong with it.
-    pub recreated: Option<String>,
-    /// Records in the table now.
-    pub records: u64,
-    /// Damaged records dropped.
-    pub dropped: u64,
-    /// Records that should have been there by the last count, but whose place in the file is gone.
-    pub missing: u64,
-    /// Bytes missing at the end of the file.
-    pub cut_len: u64,
-    /// The last writer closed it.
-    pub clean: bool,
-    /// Every record was read and checked.
-    pub verified: bool,
-    /// How long it took.
-    pub took: Duration,
-}
-
-/// Figures for `status`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct TableStats {
-    /// Records.
-    pub records: u64,
-    /// Places for records; the table grows before they are used up.
-    pub slots: u64,
-    /// Bytes of the file.
-    pub file_len: u64,
-    /// Bytes of the file in use by records.
-    pub used_len: u64,
-    /// Damaged records found and dropped since opening.
-    pub damaged: u64,
-    /// Files the table has lived in.
-    pub generation: u64,
-    /// A growth is going on.
-    pub growing: bool,
-    /// Changes refused for want of room since opening.
-    pub refused: u64,
-    /// How often the disk refused what was to be put on it since opening.
-    pub sync_failures: u64,
 }
 
 const GROW_AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -442,97 +395,4 @@ impl Drop for Writer {
     fn drop(&mut self) {
         self.abandon_growth();
     }
-}
-
-/// Makes an empty table under a name beside and renames it, so that no reader finds half of one.
-fn create(path: &Path, conf: &TableConf, recreated: Option<String>) -> Result<(Volume, OpenReport), OpenError> {
-    let beside_path = beside(path, "new");
-    let shape = Shape::sized(slots_for(conf.initial_records), 0, 1, seed());
-    let volume = Volume::create(&beside_path, shape, conf.mode, conf.max_file_len).map_err(io_at("make", path))?;
-    volume.map.file().sync_data().map_err(io_at("make", path))?;
-    if recreated.is_some() {
-        let damaged = beside(path, "damaged");
-        if let Ok(file) = OpenOptions::new().write(true).open(path) {
-            // Readers that mapped it before it was damaged are sent on. Behind its end there is nobody to tell.
-            if file
-                .metadata()
-                .is_ok_and(|metadata| metadata.len() >= (MOVED_AT + 8) as u64)
-            {
-                let _ = file.write_all_at(&1u64.to_ne_bytes(), MOVED_AT as u64);
-            }
-        }
-        std::fs::rename(path, damaged).map_err(io_at("move aside", path))?;
-    }
-    std::fs::rename(&beside_path, path).map_err(io_at("make", path))?;
-    let _ = sync_folder(path);
-    Ok((
-        volume,
-        OpenReport {
-            created: true,
-            recreated,
-            ..OpenReport::default()
-        },
-    ))
-}
-
-/// Slots so that `records` fit before the table grows.
-pub(crate) fn slots_for(records: u64) -> u64 {
-    records.saturating_mul(100).div_ceil(64)
-}
-
-/// A hash seed that strangers cannot know, from the keys that the standard library makes for its own tables.
-pub(crate) fn seed() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    std::hash::RandomState::new().build_hasher().finish()
-}
-
-/// `path` with `.what` added.
-fn beside(path: &Path, what: &str) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(".");
-    name.push(what);
-    PathBuf::from(name)
-}
-
-/// Takes the lock and leaves the pid in it, for the message the next one gets.
-fn lock(path: &Path, mode: u32) -> Result<File, OpenError> {
-    let lock_path = beside(path, "lock");
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(mode)
-        .open(&lock_path)
-        .map_err(io_at("open", &lock_path))?;
-    give_to_folder_owner(&file, &lock_path).map_err(io_at("give away", &lock_path))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut text = String::new();
-            let pid = file
-                .read_to_string(&mut text)
-                .ok()
-                .and_then(|_| text.trim().parse().ok());
-            return Err(OpenError::Locked {
-                path: path.to_owned(),
-                pid,
-            });
-        }
-        Err(TryLockError::Error(source)) => {
-            return Err(OpenError::Io {
-                doing: "lock",
-                path: lock_path,
-                source,
-            });
-        }
-    }
-    // Only a courtesy: on a full disk the lock holds without it.
-    let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-    Ok(file)
-}
-
-fn io_at(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
-    let path = path.to_owned();
-    move |source| OpenError::Io { doing, path, source }
 }
