@@ -83,6 +83,7 @@ impl WorkerConf {
                 servers: conf.dns.servers.clone(),
                 timeout: conf.dns.timeout,
                 attempts: usize::from(conf.dns.attempts),
+                total_timeout: conf.dns.total_timeout(),
                 failure_cache: conf.dns.failure_cache_for,
                 v4: has(true),
                 v6: has(false),

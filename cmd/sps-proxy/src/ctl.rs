@@ -210,9 +210,10 @@ async fn explain(shared: &Shared, conf: &sps_route::Conf, facts: &Facts<'_>) -> 
     };
     let mut routing = Routing::start();
     let mut scratch = Scratch::default();
+    let mut seed = findings.since.elapsed().as_nanos() as u64 ^ crate::engine::clock().unix_ms | 1;
     let mut answer = None;
     let targets = loop {
-        let mut random = || u64::from(Instant::now().elapsed().subsec_nanos()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut random = || crate::engine::next_random(&mut seed);
         let mut around = Surroundings {
             conf,
             tables: &shared.tables,

@@ -45,6 +45,7 @@ fn run(args: &Args) -> Result<(), Fatal> {
     let mut registrar = Registrar::open(&frozen.paths.registry_map(), Setup::of(&frozen))?;
     let statics = Statics::new(frozen.paths.database());
     registrar.restore(&statics);
+    publish_routes(&frozen.paths);
     let folder = frozen.folder();
     let service = listen(&Paths::registrar_socket(&folder), serve::MAX_PROXIES)?;
     let operators = listen(
@@ -53,6 +54,14 @@ fn run(args: &Args) -> Result<(), Fatal> {
     )?;
     parent.ready()?;
     sps_daemon::block_on(serve::run(parent, registrar, statics, service, operators))
+}
+
+/// Has `routes.map` made, or brought up to date, where `spsroute` was cut off between its commit and the map: the proxy, which
+/// starts after us, then maps what is in force. Without it calls still pass by registrations and names.
+fn publish_routes(paths: &Paths) {
+    if let Err(error) = sps_store::RouteStore::open(&paths.database(), &paths.routes_map()) {
+        tracing::error!(%error, "publish the static routes; those in force before stay so");
+    }
 }
 
 /// A socket that only our own user and root may connect to.

@@ -207,6 +207,14 @@ impl Config {
     }
 }
 
+impl Dns {
+    /// How long a whole lookup may take: every try of the first server, and once around the others.
+    pub fn total_timeout(&self) -> Duration {
+        let others = self.servers.len().saturating_sub(1).clamp(1, 4) as u32;
+        self.timeout * (u32::from(self.attempts) + 1 + others)
+    }
+}
+
 impl Server {
     /// How many workers the proxy has: `workers`, or one a processor (at most 64) when that is 0.
     pub fn worker_count(&self) -> usize {
