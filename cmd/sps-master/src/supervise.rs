@@ -295,8 +295,9 @@ impl Supervisor {
             }
         }
         self.on_answer(now, index, Err(format!("{name} died ({end})")));
-        // At once means at once, not with the next tick.
+        // At once means at once, not with the next tick. What is not to be started again holds up no job.
         self.start_due(now);
+        self.next_job(now);
     }
 
     fn start_due(&mut self, now: Instant) {
