@@ -73,8 +73,8 @@ pub struct Flow {
 impl Flow {
     /// Appends the compact binary form: 23 bytes for IPv4, 47 for IPv6.
     ///
-    /// One byte tells transport (low four bits) and which ends are IPv6 (bits 4 and 5); then member, local and remote address with port,
-    /// connection, all big-endian. IPv6 scope and flow label are not kept.
+    /// One byte tells transport (low four bits) and which ends are IPv6 (bits 4 and 5); then member, local and remote
+    /// address with port, connection, all big-endian. IPv6 scope and flow label are not kept.
     pub fn write(&self, out: &mut Vec<u8>) {
         let transport = match self.transport {
             Transport::Udp => 0,

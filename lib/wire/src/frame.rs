@@ -1,6 +1,7 @@
 //! Cutting a stream into messages by Content-Length (RFC 3261 §18.3, RFC 5626 §4.4.1).
 //!
-//! Reads lines and Content-Length by the same rules as [`crate::parse`], or the two would disagree about where a message ends.
+//! Reads lines and Content-Length by the same rules as [`crate::parse`], or the two would disagree about where a
+//! message ends.
 
 use crate::{Limits, Name, number::parse_u32, parse::split_header, text::TOKEN};
 
@@ -22,8 +23,8 @@ pub enum Frame {
     Broken(FrameError),
 }
 
-/// Why a stream cannot be cut into messages. The bytes unread may still be given to [`crate::parse`], to answer what can be answered
-/// before the connection is closed.
+/// Why a stream cannot be cut into messages. The bytes unread may still be given to [`crate::parse`], to answer what
+/// can be answered before the connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// Head or message longer than the limits.

@@ -107,8 +107,8 @@ impl<'a> Value<'a> {
         self.header
     }
 
-    /// What to remove so that this element goes and the list stays well-formed: the element with one comma, or the entire
-    /// header if it is the only one. For several elements use [`crate::Patch::remove_first`].
+    /// What to remove so that this element goes and the list stays well-formed: the element with one comma, or the
+    /// entire header if it is the only one. For several elements use [`crate::Patch::remove_first`].
     pub fn removal_range(&self) -> Range<usize> {
         let Header { bytes, line } = self.header;
         let value_end = line.value_end as usize;
@@ -277,8 +277,8 @@ impl<'a> Iterator for OptionTags<'a> {
     }
 }
 
-/// Where the element that begins at `start` ends: at a comma outside quotes and angle brackets, or at the end of the text.
-/// A quote or bracket that does not close takes the rest with it. Linear over all elements of a list.
+/// Where the element that begins at `start` ends: at a comma outside quotes and angle brackets, or at the end of the
+/// text. A quote or bracket that does not close takes the rest with it. Linear over all elements of a list.
 pub(crate) fn element_end(text: &[u8], start: usize) -> usize {
     let Some(len) = memchr::memchr(b',', &text[start..]) else {
         return text.len();

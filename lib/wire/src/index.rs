@@ -31,7 +31,8 @@ pub(crate) enum StartLine {
     },
 }
 
-/// The places of one message's start line and headers; filled by [`crate::parse`], reusable, no allocation up to 48 headers.
+/// The places of one message's start line and headers; filled by [`crate::parse`], reusable, no allocation up to 48
+/// headers.
 ///
 /// Keep it beside the bytes to look at the same message again by [`Index::message`] without parsing.
 #[derive(Clone, Debug)]
@@ -82,17 +83,19 @@ impl Default for Index {
 }
 
 impl Index {
-    /// The message this index was made of, without parsing again. None if these cannot be the same bytes, or were refused.
+    /// The message this index was made of, without parsing again. None if these cannot be the same bytes, or were
+    /// refused.
     ///
-    /// `bytes` must be what [`Message::bytes`] gave (or the datagram it was cut from); with other bytes the fields are nonsense,
-    /// though never out of range.
+    /// `bytes` must be what [`Message::bytes`] gave (or the datagram it was cut from); with other bytes the fields
+    /// are nonsense, though never out of range.
     pub fn message<'a>(&'a self, bytes: &'a [u8]) -> Option<Message<'a>> {
         (self.state == State::Accepted).then(|| self.attach(bytes)).flatten()
     }
 
     /// After [`crate::parse`] refused these bytes: what was found, for writing the error response.
     ///
-    /// None unless it is a request other than ACK with a readable top Via. Other mandatory headers may be missing in it.
+    /// None unless it is a request other than ACK with a readable top Via. Other mandatory headers may be missing in
+    /// it.
     pub fn salvage<'a>(&'a self, bytes: &'a [u8]) -> Option<Message<'a>> {
         if self.state != State::Refused {
             return None;

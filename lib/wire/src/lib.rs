@@ -1,15 +1,15 @@
 //! SIP words: bytes to values and back (RFC 3261 §7, §19, §20, §25).
 //!
-//! [`parse`] makes an index of a message's header lines and checks what must never be misread; everything else is read from the
-//! bytes when asked for, without copying or allocating. [`Patch`] forwards a message by splicing: what is not edited
-//! leaves byte for byte as it came. Knows no time, no network, no transaction.
+//! [`parse`] makes an index of a message's header lines and checks what must never be misread; everything else is
+//! read from the bytes when asked for, without copying or allocating. [`Patch`] forwards a message by splicing: what
+//! is not edited leaves byte for byte as it came. Knows no time, no network, no transaction.
 //!
 //! All text is `&[u8]`: SIP carries UTF-8 by rule and other bytes in practice, and both pass through.
 //!
 //! # Line ends
-//! A line ends with CRLF and nothing else. A lone CR, a lone LF or a NUL in the head is refused with 400: whoever reads one of them
-//! as a line end sees other headers than whoever does not, and that difference is what request smuggling lives on
-//! (RFC 3261 §7 and §25.1 allow none of them outside of a body).
+//! A line ends with CRLF and nothing else. A lone CR, a lone LF or a NUL in the head is refused with 400: whoever
+//! reads one of them as a line end sees other headers than whoever does not, and that difference is what request
+//! smuggling lives on (RFC 3261 §7 and §25.1 allow none of them outside of a body).
 #![forbid(unsafe_code)]
 
 pub mod error;

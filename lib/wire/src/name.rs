@@ -127,12 +127,12 @@ impl Name {
         } else {
             (lower_word(bytes, start) & ((1 << (len * 8)) - 1), 0)
         };
-        let candidate = SLOTS[slot(head, tail)];
-        let spelling = &SPELLINGS[candidate as usize];
-        let is_same = spelling.head == head && spelling.tail == tail && spelling.len as usize == len;
+        let candidate = &SLOTS[slot(head, tail)];
+        let is_same = candidate.head == head && candidate.tail == tail && candidate.len as usize == len;
         // Head and tail cover sixteen letters.
-        if is_same && (len <= 16 || crate::eq_ignore_case(&bytes[start..start + len], candidate.text().as_bytes())) {
-            candidate
+        if is_same && (len <= 16 || crate::eq_ignore_case(&bytes[start..start + len], candidate.name.text().as_bytes()))
+        {
+            candidate.name
         } else {
             Name::Other
         }
@@ -145,16 +145,17 @@ struct Spelling {
     head: u64,
     tail: u64,
     len: u8,
+    name: Name,
 }
 
 const SLOT_BITS: u32 = 8;
 
-static SPELLINGS: [Spelling; NAMES] = spellings();
-static SLOTS: [Name; 1 << SLOT_BITS] = slots();
+static SLOTS: [Spelling; 1 << SLOT_BITS] = slots();
 static COMPACT: [Name; 256] = compact();
 
-/// Eight bytes with bit 5 set, which makes capital letters small and leaves small letters and `-` alone. What else it maps to a
-/// letter or `-` is no byte of a name but CR, and a CR has been taken for the line's end before names are looked at.
+/// Eight bytes with bit 5 set, which makes capital letters small and leaves small letters and `-` alone. What else it
+/// maps to a letter or `-` is no byte of a name but CR, and a CR has been taken for the line's end before names are
+/// looked at.
 #[inline(always)]
 fn lower_word(bytes: &[u8], at: usize) -> u64 {
     let word = match bytes.get(at..at + 8).and_then(|chunk| chunk.try_into().ok()) {
@@ -183,42 +184,34 @@ const fn slot(head: u64, tail: u64) -> usize {
 /// Found by trial: no two names share a slot.
 const FACTOR: u64 = 0x6550_2b01_7668_72ed;
 
-const fn spellings() -> [Spelling; NAMES] {
+const fn slots() -> [Spelling; 1 << SLOT_BITS] {
     let mut table = [Spelling {
         head: 0,
         tail: 0,
         len: 0,
-    }; NAMES];
+        name: Name::Other,
+    }; 1 << SLOT_BITS];
     let mut at = 0;
     while at < KNOWN.len() {
         let text = KNOWN[at].1.as_bytes();
         let len = text.len();
+        let mut spelling = Spelling {
+            head: 0,
+            tail: 0,
+            len: len as u8,
+            name: KNOWN[at].0,
+        };
         let mut letter = 0;
         while letter < len && letter < 8 {
-            table[at].head |= ((text[letter] | 0x20) as u64) << (letter * 8);
+            spelling.head |= ((text[letter] | 0x20) as u64) << (letter * 8);
             if len >= 8 {
-                table[at].tail |= ((text[len - 8 + letter] | 0x20) as u64) << (letter * 8);
+                spelling.tail |= ((text[len - 8 + letter] | 0x20) as u64) << (letter * 8);
             }
             letter += 1;
         }
-        table[at].len = len as u8;
-        at += 1;
-    }
-    table
-}
-
-const fn slots() -> [Name; 1 << SLOT_BITS] {
-    let spellings = spellings();
-    let mut table = [Name::Other; 1 << SLOT_BITS];
-    let mut at = 0;
-    while at < KNOWN.len() {
-        let spelling = spellings[at];
         let slot = slot(spelling.head, spelling.tail);
-        assert!(
-            matches!(table[slot], Name::Other),
-            "two names in one slot: search another factor"
-        );
-        table[slot] = KNOWN[at].0;
+        assert!(table[slot].len == 0, "two names in one slot: search another factor");
+        table[slot] = spelling;
         at += 1;
     }
     table

@@ -114,7 +114,7 @@ fn read(value: Value<'_>, name: Name) -> Result<NameAddr<'_>, usize> {
         if count > MAX_PARAMS {
             return Err(at);
         }
-        if name_addr.tag.is_none() && param.name.len() == 3 && crate::eq_ignore_case(param.name, b"tag") {
+        if name_addr.tag.is_none() && text::is_spelt(param.name, b"tag") {
             name_addr.tag = param.value.filter(|tag| !tag.is_empty());
         }
         at = end;
@@ -154,8 +154,8 @@ fn parts(text: &[u8]) -> Result<Parts, usize> {
         }
         semicolon => {
             let end = text::trimmed_len(&text[..semicolon.unwrap_or(text.len())]);
-            // §20.10: a URI with a comma, question mark or semicolon must stand in brackets; behind the mark nobody would know whose
-            // the parameters are.
+            // §20.10: a URI with a comma, question mark or semicolon must stand in brackets; behind the mark nobody
+            // would know whose the parameters are.
             match text[..end].iter().position(|byte| matches!(byte, b'?' | b',')) {
                 Some(offset) => Err(offset),
                 None => Ok(Parts {
@@ -182,7 +182,8 @@ fn bracketed(text: &[u8], display_end: usize, open: usize) -> Result<Parts, usiz
     })
 }
 
-/// What an unquoted display name cannot contain without being something else. Other bytes are no tokens either, but clear.
+/// What an unquoted display name cannot contain without being something else. Other bytes are no tokens either, but
+/// clear.
 fn is_no_display(byte: u8) -> bool {
     matches!(byte, b'"' | b',' | b';' | b':' | b'\\' | b'>' | 127) || byte < b' ' && !text::is(byte, LWS)
 }

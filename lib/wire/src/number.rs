@@ -61,13 +61,22 @@ impl<'a> CSeq<'a> {
     /// [`Malformed`] when the number is not decimal or not below 2³¹, or the method is no token.
     pub fn parse(text: &'a [u8]) -> Result<CSeq<'a>, Malformed> {
         let malformed = |offset| Malformed::new("CSeq", offset);
-        let digits_end = text
-            .iter()
-            .position(|byte| !byte.is_ascii_digit())
-            .ok_or(malformed(text.len()))?;
-        let number = parse_u32(&text[..digits_end])
-            .filter(|number| *number < 1 << 31)
-            .ok_or(malformed(0))?;
+        let mut number: u32 = 0;
+        let mut digits_end = 0;
+        while let Some(digit) = text
+            .get(digits_end)
+            .map(|byte| byte.wrapping_sub(b'0'))
+            .filter(|digit| *digit < 10)
+        {
+            number = number
+                .checked_mul(10)
+                .and_then(|number| number.checked_add(digit.into()))
+                .ok_or(malformed(0))?;
+            digits_end += 1;
+        }
+        if digits_end == 0 || number >= 1 << 31 {
+            return Err(malformed(0));
+        }
         let method_start = text::skip_lws(text, digits_end);
         let method = &text[method_start..];
         if method_start == digits_end || method.is_empty() || !text::all(method, TOKEN) {

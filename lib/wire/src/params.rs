@@ -92,8 +92,8 @@ impl<'a> Iterator for ParamsIter<'a> {
     }
 }
 
-/// Takes the parameter that begins at `at`, where a `;` with optional white space must stand: the parameter and what follows it.
-/// None at the end of the text; the offset of what breaks the grammar otherwise.
+/// Takes the parameter that begins at `at`, where a `;` with optional white space must stand: the parameter and what
+/// follows it. None at the end of the text; the offset of what breaks the grammar otherwise.
 #[inline]
 pub(crate) fn take(text: &[u8], at: usize) -> Result<Option<(Param<'_>, usize)>, usize> {
     let semicolon = text::skip_lws(text, at);

@@ -1,8 +1,8 @@
 //! The one pass over a message's head.
 //!
-//! Checked here is what must not be misread by anyone: where lines, headers, body and message end, and the headers that match and
-//! frame a message. All else waits until it is asked for. A line that breaks the rules is left out of the index, and the pass goes on, so
-//! that an error response can be written from the rest.
+//! Checked here is what must not be misread by anyone: where lines, headers, body and message end, and the headers
+//! that match and frame a message. All else waits until it is asked for. A line that breaks the rules is left out of
+//! the index, and the pass goes on, so that an error response can be written from the rest.
 
 use crate::{
     CSeq, Fault, Index, Limits, Malformed, Message, Name, ParseError,
@@ -16,7 +16,8 @@ use crate::{
 /// Leading CRLFs are not skipped; a datagram's body longer than Content-Length is cut off (RFC 3261 §18.3).
 ///
 /// # Errors
-/// [`ParseError`]: what is wrong and whether to answer. Indexing goes on behind the first fault where that is safe, so that
+/// [`ParseError`]: what is wrong and whether to answer. Indexing goes on behind the first fault where that is safe,
+/// so that
 /// [`Index::salvage`] can find the headers an error response needs.
 pub fn parse<'a>(bytes: &'a [u8], index: &'a mut Index, limits: &Limits) -> Result<Message<'a>, ParseError> {
     index.clear();
@@ -38,10 +39,11 @@ fn refuse(bytes: &[u8], index: &mut Index, fault: Fault) -> ParseError {
             State::Refused
         };
     }
-    let answerable = match index.start {
-        StartLine::Request { method_end, .. } => method_end > 0 && &bytes[..method_end as usize] != b"ACK",
-        StartLine::Response { .. } => false,
-    };
+    let answerable = fault != Fault::NotSip
+        && match index.start {
+            StartLine::Request { method_end, .. } => method_end > 0 && &bytes[..method_end as usize] != b"ACK",
+            StartLine::Response { .. } => false,
+        };
     ParseError { fault, answerable }
 }
 
@@ -55,7 +57,7 @@ fn read(bytes: &[u8], index: &mut Index, limits: &Limits) -> Option<Fault> {
     let bytes = &bytes[..bytes.len().min(u32::MAX as usize)];
     index.message_len = bytes.len() as u32;
 
-    let Some(line) = logical_line(bytes, 0) else {
+    let Some(line) = text::find_control(bytes, 0).and_then(|control| logical_line(bytes, 0, control)) else {
         return Some(Fault::NotSip);
     };
     if let Err(fault) = start_line(&bytes[..line.content_end], index) {
@@ -103,18 +105,31 @@ struct Line {
     stray: Option<usize>,
 }
 
-/// The logical line at `start`; none if it does not end.
-#[inline]
-fn logical_line(bytes: &[u8], start: usize) -> Option<Line> {
-    let mut at = start;
+/// The logical line at `start`, in which the first control byte stands at `control`; none if it does not end.
+#[inline(always)]
+fn logical_line(bytes: &[u8], start: usize, control: usize) -> Option<Line> {
+    match bytes[control..] {
+        [b'\r', b'\n', next, ..] if next != b' ' && next != b'\t' => Some(Line {
+            content_end: control,
+            end: control + 2,
+            is_folded: false,
+            stray: None,
+        }),
+        _ => odd_line(bytes, start, control),
+    }
+}
+
+/// As [`logical_line`], where it may be folded or hold other controls.
+#[cold]
+fn odd_line(bytes: &[u8], start: usize, control: usize) -> Option<Line> {
+    let mut content_end = control;
     let mut is_folded = false;
     let mut stray = None;
     loop {
-        let content_end = text::find_control(bytes, at)?;
-        match bytes[content_end..] {
+        let next = match bytes[content_end..] {
             [b'\r', b'\n', b' ' | b'\t', ..] => {
                 is_folded = true;
-                at = content_end + 2;
+                content_end + 2
             }
             [b'\r', b'\n', ..] => {
                 return Some(Line {
@@ -125,34 +140,36 @@ fn logical_line(bytes: &[u8], start: usize) -> Option<Line> {
                 });
             }
             // Controls that are no line ends and end no string: odd, but all read them alike.
-            [byte, ..] if !matches!(byte, b'\r' | b'\n' | 0) => at = content_end + 1,
+            [byte, ..] if !matches!(byte, b'\r' | b'\n' | 0) => content_end + 1,
             // The one NUL that may be there, in a quoted pair (§25.1, RFC 4475 §3.1.1.2).
-            [0, ..] if content_end > start && bytes[content_end - 1] == b'\\' => at = content_end + 1,
+            [0, ..] if content_end > start && bytes[content_end - 1] == b'\\' => content_end + 1,
             _ => {
                 stray.get_or_insert(content_end);
-                at = content_end + 1;
+                content_end + 1
             }
-        }
+        };
+        content_end = text::find_control(bytes, next)?;
     }
 }
 
 /// Reads all header lines up to the empty line.
+#[inline(never)]
 fn headers(bytes: &[u8], first: usize, index: &mut Index, limits: &Limits, faults: &mut Faults) {
     let most = limits.headers.min(NONE as usize - 1);
     let mut at = first;
-    loop {
-        if at > limits.head_len {
-            return faults.note(Fault::TooLong);
-        }
-        // Before folding is thought of: a body may begin with white space.
-        if bytes[at..].starts_with(b"\r\n") {
-            index.head_len = at as u32 + 2;
-            return;
-        }
-        let Some(line) = logical_line(bytes, at) else {
+    while at <= limits.head_len {
+        let start = at;
+        let Some(control) = text::find_control(bytes, start) else {
             return faults.note(Fault::NoEnd);
         };
-        let start = at;
+        // The empty line, before folding is thought of: a body may begin with white space.
+        if control == start && bytes[start..].starts_with(b"\r\n") {
+            index.head_len = start as u32 + 2;
+            return;
+        }
+        let Some(line) = logical_line(bytes, start, control) else {
+            return faults.note(Fault::NoEnd);
+        };
         at = line.end;
         if index.lines.len() == most {
             return faults.note(Fault::TooManyHeaders);
@@ -175,28 +192,36 @@ fn headers(bytes: &[u8], first: usize, index: &mut Index, limits: &Limits, fault
         }
         faults.note(fault);
     }
+    faults.note(Fault::TooLong);
 }
 
 /// Cuts a header line without its CRLF into name and value; none if it has no name that is a token, or no colon.
-#[inline]
+#[inline(always)]
 pub(crate) fn split_header(bytes: &[u8], start: usize, content_end: usize) -> Option<HeaderLine> {
     let colon = text::find_byte(&bytes[..content_end], start, b':')?;
     let mut name_end = colon;
     // HCOLON: white space may stand before the colon, but no folding.
-    while name_end > start && matches!(bytes[name_end - 1], b' ' | b'\t') {
-        name_end -= 1;
+    if colon > start && bytes[colon - 1] <= b' ' {
+        name_end = start + text::trimmed_len(&bytes[start..colon]);
+        if text::find_byte(&bytes[..colon], name_end, b'\n').is_some() {
+            return None;
+        }
     }
     let name_len = u16::try_from(name_end - start).ok()?;
     let name = Name::at(bytes, start, name_len.into());
     if name == Name::Other && !text::is_token(&bytes[start..name_end]) {
         return None;
     }
+    // One space in front and none behind is what nearly all values have.
     let mut value_start = colon + 1;
-    while value_start < content_end && text::is(bytes[value_start], LWS) {
+    if bytes.get(value_start) == Some(&b' ') {
         value_start += 1;
     }
+    if value_start < content_end && bytes[value_start] <= b' ' {
+        value_start = text::skip_lws(&bytes[..content_end], value_start);
+    }
     let mut value_end = content_end;
-    while value_end > value_start && text::is(bytes[value_end - 1], LWS) {
+    while value_end > value_start && bytes[value_end - 1] <= b' ' && text::is(bytes[value_end - 1], LWS) {
         value_end -= 1;
     }
     Some(HeaderLine {
@@ -210,7 +235,7 @@ pub(crate) fn split_header(bytes: &[u8], start: usize, content_end: usize) -> Op
 }
 
 /// Puts a header into the index, and looks at repetitions.
-#[inline]
+#[inline(always)]
 fn note_header(bytes: &[u8], index: &mut Index, header: HeaderLine) -> Result<(), Fault> {
     let position = index.lines.len() as u16;
     index.lines.push(header);
@@ -219,6 +244,12 @@ fn note_header(bytes: &[u8], index: &mut Index, header: HeaderLine) -> Result<()
         *first = position;
         return Ok(());
     }
+    repeated(bytes, index, header)
+}
+
+/// Whether a header may stand more than once.
+#[cold]
+fn repeated(bytes: &[u8], index: &Index, header: HeaderLine) -> Result<(), Fault> {
     match header.name {
         Name::From | Name::To | Name::CallId | Name::CSeq | Name::MaxForwards => Err(Fault::Repeated(header.name)),
         // Whoever takes the other one of two lengths sees another message behind this one. Equal ones do no harm.
@@ -261,7 +292,7 @@ fn matching(bytes: &[u8], index: &mut Index) -> Result<(), Fault> {
         present(name)?;
     }
     let call_id = present(Name::CallId)?;
-    if value(call_id).is_empty() || text::any(value(call_id), LWS) {
+    if value(call_id).is_empty() || text::seen(value(call_id)) & LWS != 0 {
         return Err(Fault::Malformed(Malformed::new(
             "Call-ID",
             call_id.value_start as usize,
@@ -317,7 +348,8 @@ fn status_line(line: &[u8], rest: &[u8], index: &mut Index) -> Result<(), Fault>
         other if is_version(other) => return Err(Fault::Version),
         _ => return Err(Fault::StartLine),
     }
-    // The space before an empty reason phrase is there by the grammar and missing in practice; nothing else can be meant.
+    // The space before an empty reason phrase is there by the grammar and missing in practice; nothing else can be
+    // meant.
     let (digits, reason) = match &rest[version_len..] {
         [b' ', digits @ ..] if digits.len() == 3 => (digits, &b""[..]),
         [b' ', a, b, c, b' ', reason @ ..] => (&[*a, *b, *c][..], reason),
@@ -350,3 +382,6 @@ fn is_version(text: &[u8]) -> bool {
     };
     is_number() && is_number()
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,8 +6,9 @@ use std::ops::Range;
 
 /// Edits to a message. What no edit touches leaves byte for byte as it came.
 ///
-/// Edits may be given in any order. Removals may overlap; a replacement must not overlap anything else (both texts come out, and
-/// what either covers goes). Inserts at one place come out in the order given, before a replacement that starts there.
+/// Edits may be given in any order. Removals may overlap; a replacement must not overlap anything else (both texts
+/// come out, and what either covers goes). Inserts at one place come out in the order given, before a replacement
+/// that starts there.
 #[derive(Debug)]
 pub struct Patch<'a> {
     bytes: &'a [u8],
@@ -71,7 +72,8 @@ impl<'a> Patch<'a> {
             text_start,
             text_end,
         };
-        // Edits come nearly in order: look for the place from the end. Inserts go before the replacement of what they stand before.
+        // Edits come nearly in order: look for the place from the end. Inserts go before the replacement of what they
+        // stand before.
         let rank = |edit: &Edit| (edit.start, edit.end > edit.start);
         let list = &mut self.edits.list;
         let place = list

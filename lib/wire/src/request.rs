@@ -6,7 +6,8 @@ use crate::{
     write::write_u32,
 };
 
-/// Why no ACK or CANCEL could be made of a sent request. All are faults of the caller: such bytes should not have been sent.
+/// Why no ACK or CANCEL could be made of a sent request. All are faults of the caller: such bytes should not have
+/// been sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
     /// The sent bytes are no message.
@@ -20,8 +21,8 @@ pub enum Unfit {
     NotRequest,
 }
 
-/// Appends the ACK for a non-2xx final response (§17.1.1.3): Request-URI, top Via, From, Call-ID, CSeq number and Route headers of the
-/// INVITE as sent, To of the response.
+/// Appends the ACK for a non-2xx final response (§17.1.1.3): Request-URI, top Via, From, Call-ID, CSeq number and
+/// Route headers of the INVITE as sent, To of the response.
 ///
 /// # Errors
 /// [`Unfit`] when `sent` is not a request as this crate reads it.
@@ -37,8 +38,8 @@ pub fn write_cancel(sent: &[u8], out: &mut Vec<u8>) -> Result<(), Unfit> {
     write_cancel_with(sent, &[], out)
 }
 
-/// As [`write_cancel`], with further headers, such as a Reason (RFC 3326 §2: "call completed elsewhere" keeps a phone from counting a
-/// missed call).
+/// As [`write_cancel`], with further headers, such as a Reason (RFC 3326 §2: "call completed elsewhere" keeps a phone
+/// from counting a missed call).
 ///
 /// # Errors
 /// As [`write_cancel`].

@@ -35,7 +35,8 @@ impl ViaStamp {
         self.received.is_none() && self.rport.is_none()
     }
 
-    /// Puts the stamp into the top Via of a message about to be forwarded; a `received` or `rport` value already there is replaced.
+    /// Puts the stamp into the top Via of a message about to be forwarded; a `received` or `rport` value already
+    /// there is replaced.
     pub fn patch(&self, via: &Via<'_>, patch: &mut Patch<'_>) {
         for edit in self.edits(via).into_iter().flatten() {
             patch.replace_with(edit.place.clone(), |out| edit.write(out));
@@ -125,8 +126,9 @@ impl<'r> Response<'r> {
     }
 }
 
-/// Appends a response to a request (RFC 3261 §8.2.6.2): status line, all Via with the stamp in the topmost, From, To, Call-ID, CSeq, Timestamp
-/// in a 100, all Record-Route in 101 to 299 to what makes a dialog (§12.1.1), `extra`, Content-Length and the body.
+/// Appends a response to a request (RFC 3261 §8.2.6.2): status line, all Via with the stamp in the topmost, From, To,
+/// Call-ID, CSeq, Timestamp in a 100, all Record-Route in 101 to 299 to what makes a dialog (§12.1.1), `extra`,
+/// Content-Length and the body.
 ///
 /// `extra` goes out as it is: line ends in it are the caller's to keep out.
 pub fn write_response(request: Message<'_>, response: &Response<'_>, out: &mut Vec<u8>) {

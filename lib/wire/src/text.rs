@@ -6,9 +6,16 @@ pub fn eq_ignore_case(left: &[u8], right: &[u8]) -> bool {
     left.eq_ignore_ascii_case(right)
 }
 
+/// As [`eq_ignore_case`], where the left is most often spelt like the right.
+#[inline(always)]
+pub(crate) fn is_spelt<const N: usize>(text: &[u8], name: &[u8; N]) -> bool {
+    text == name || text.len() == N && eq_ignore_case(text, name)
+}
+
 /// A byte of a token.
 pub(crate) const TOKEN: u16 = 1;
-/// A byte that never stands bare in a parameter: white space, separators of parameters and lists, quotes, brackets, controls.
+/// A byte that never stands bare in a parameter: white space, separators of parameters and lists, quotes, brackets,
+/// controls.
 pub(crate) const PARAM_STOP: u16 = 2;
 /// A byte of a host name; `_` is no letter of RFC 3261, but of many real names.
 pub(crate) const HOST: u16 = 4;
@@ -90,12 +97,6 @@ pub(crate) fn all(text: &[u8], class: u16) -> bool {
     text.iter().all(|byte| is(*byte, class))
 }
 
-/// Whether any byte is in one of the classes.
-#[inline]
-pub(crate) fn any(text: &[u8], class: u16) -> bool {
-    text.iter().any(|byte| is(*byte, class))
-}
-
 /// A token (RFC 3261 §25.1).
 #[inline]
 pub fn is_token(text: &[u8]) -> bool {
@@ -140,8 +141,8 @@ pub(crate) fn trimmed_len(text: &[u8]) -> usize {
 const LOW: u64 = u64::from_le_bytes([0x01; 8]);
 const HIGH: u64 = u64::from_le_bytes([0x80; 8]);
 
-/// Position of the first byte below space at or behind `at`. For stretches as short as lines, eight bytes at a time in place are
-/// faster than a call of memchr.
+/// Position of the first byte below space at or behind `at`. For stretches as short as lines, eight bytes at a time
+/// in place are faster than a call of memchr.
 #[inline(always)]
 pub(crate) fn find_control(text: &[u8], at: usize) -> Option<usize> {
     find(
@@ -163,7 +164,8 @@ pub(crate) fn find_byte(text: &[u8], at: usize, wanted: u8) -> Option<usize> {
     )
 }
 
-/// Where a bare parameter value that begins at `at` ends: at the first byte of [`PARAM_STOP`] or at the end of the text.
+/// Where a bare parameter value that begins at `at` ends: at the first byte of [`PARAM_STOP`] or at the end of the
+/// text.
 #[inline]
 pub(crate) fn param_end(text: &[u8], at: usize) -> usize {
     // Every stop and a few bytes more: all up to the comma, the semicolon, and the brackets, which differ in one bit.
@@ -191,21 +193,17 @@ fn zero_bytes(word: u64) -> u64 {
 /// Position of the first byte that `in_word` marks by its high bit, or `is_wanted` in what is left at the end.
 #[inline(always)]
 fn find(text: &[u8], at: usize, in_word: impl Fn(u64) -> u64, is_wanted: impl Fn(u8) -> bool) -> Option<usize> {
-    let mut at = at;
-    while let Some(chunk) = text.get(at..at + 8).and_then(|chunk| chunk.try_into().ok()) {
-        let found = in_word(u64::from_le_bytes(chunk));
+    let (chunks, rest) = text.get(at..)?.as_chunks::<8>();
+    for (position, chunk) in chunks.iter().enumerate() {
+        let found = in_word(u64::from_le_bytes(*chunk));
         if found != 0 {
-            return Some(at + found.trailing_zeros() as usize / 8);
+            return Some(at + position * 8 + found.trailing_zeros() as usize / 8);
         }
-        at += 8;
     }
-    while at < text.len() {
-        if is_wanted(text[at]) {
-            return Some(at);
-        }
-        at += 1;
-    }
-    None
+    let behind = at + chunks.len() * 8;
+    rest.iter()
+        .position(|byte| is_wanted(*byte))
+        .map(|position| behind + position)
 }
 
 /// Behind a quoted string that opens at `at`; none if it does not close.

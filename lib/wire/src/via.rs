@@ -29,8 +29,8 @@ impl<'a> Via<'a> {
     /// Reads one Via value that stands alone.
     ///
     /// # Errors
-    /// [`Malformed`] when it is not `protocol/version/transport sent-by *(;param)`. Protocol and version may be any token, as the
-    /// grammar has it: a request of another version is answered too (§21.5.6).
+    /// [`Malformed`] when it is not `protocol/version/transport sent-by *(;param)`. Protocol and version may be any
+    /// token, as the grammar has it: a request of another version is answered too (§21.5.6).
     pub fn parse(text: &'a [u8]) -> Result<Via<'a>, Malformed> {
         Via::of(Value::alone(text))
     }
@@ -105,17 +105,13 @@ fn read(value: Value<'_>) -> Result<Via<'_>, usize> {
         if count > MAX_PARAMS {
             return Err(at);
         }
-        let first = |slot: &Option<&[u8]>| slot.is_none() && param.value.is_some_and(|value| !value.is_empty());
-        match param.name.len() {
-            6 if first(&via.branch) && crate::eq_ignore_case(param.name, b"branch") => via.branch = param.value,
-            8 if first(&via.received) && crate::eq_ignore_case(param.name, b"received") => via.received = param.value,
-            5 if via.rport.is_none() && crate::eq_ignore_case(param.name, b"rport") => {
-                via.rport = Some(match param.value {
-                    None | Some(b"") => None,
-                    Some(digits) => Some(parse_port(digits).ok_or(at)?),
-                });
-            }
-            _ => {}
+        let value = param.value.filter(|value| !value.is_empty());
+        if via.branch.is_none() && text::is_spelt(param.name, b"branch") {
+            via.branch = value;
+        } else if via.rport.is_none() && text::is_spelt(param.name, b"rport") {
+            via.rport = Some(value.map(|digits| parse_port(digits).ok_or(at)).transpose()?);
+        } else if via.received.is_none() && text::is_spelt(param.name, b"received") {
+            via.received = value;
         }
         at = end;
     }

@@ -1,5 +1,5 @@
-//! What must hold for any bytes at all: no panic, no range outside, no work that grows with the square; and for any well-formed
-//! message: what is written is read back, and what is not edited leaves as it came.
+//! What must hold for any bytes at all: no panic, no range outside, no work that grows with the square; and for any
+//! well-formed message: what is written is read back, and what is not edited leaves as it came.
 
 use proptest::prelude::*;
 use sps_wire::frame::{Frame, Framer};

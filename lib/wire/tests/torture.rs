@@ -1,4 +1,5 @@
-//! The torture messages of RFC 4475 and RFC 5118, byte for byte from the archives in their appendices, with what this crate says of them.
+//! The torture messages of RFC 4475 and RFC 5118, byte for byte from the archives in their appendices, with what this
+//! crate says of them.
 //!
 //! What only a registrar or user agent can find wrong (an unknown extension, an odd date) is well-formed here.
 
@@ -103,7 +104,8 @@ fn bytes(rfc: &str, name: &str) -> Vec<u8> {
     if rfc == "rfc5118" { with_crlf(&bytes) } else { bytes }
 }
 
-/// The archive of RFC 5118 has bare LF at the end of every line, which no SIP message may have, and two messages lack the empty line.
+/// The archive of RFC 5118 has bare LF at the end of every line, which no SIP message may have, and two messages lack
+/// the empty line.
 fn with_crlf(bytes: &[u8]) -> Vec<u8> {
     let ends = bytes.windows(2).any(|pair| pair == b"\n\n");
     let bytes = if ends { bytes.to_vec() } else { [bytes, b"\n"].concat() };

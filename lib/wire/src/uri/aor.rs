@@ -8,11 +8,12 @@ use crate::{
 };
 
 /// Appends the key that all spellings of an address of record share: scheme `sip`, user with escapes undone, host in
-/// lower case, port only if given; no password, parameters or headers. A tel URI gives `tel:` and the number without visual separators,
-/// of a local number also its phone-context.
+/// lower case, port only if given; no password, parameters or headers. A tel URI gives `tel:` and the number without
+/// visual separators, of a local number also its phone-context.
 ///
-/// An escape stays, with capital digits, where the bare byte could not stand in a user part, and such bare bytes are escaped: the key is a
-/// URI again. `sips:` gives the same key as `sip:` (one AOR, reachable by both). Other schemes are taken as they are.
+/// An escape stays, with capital digits, where the bare byte could not stand in a user part, and such bare bytes are
+/// escaped: the key is a URI again. `sips:` gives the same key as `sip:` (one AOR, reachable by both). Other schemes
+/// are taken as they are.
 pub fn canonical_aor(uri: &Uri<'_>, out: &mut Vec<u8>) {
     match uri.scheme {
         Scheme::Sip | Scheme::Sips => {

@@ -3,7 +3,8 @@
 use super::is_separator;
 use crate::{Param, Params, Scheme, Uri, eq_ignore_case, params::MAX_PARAMS, text::take_escaped};
 
-/// Whether two URIs are equal: SIP and SIPS by §19.1.4, tel by RFC 3966 §4, others byte by byte but for the scheme's case.
+/// Whether two URIs are equal: SIP and SIPS by §19.1.4, tel by RFC 3966 §4, others byte by byte but for the scheme's
+/// case.
 pub fn equal(left: &Uri<'_>, right: &Uri<'_>) -> bool {
     match (left.scheme, right.scheme) {
         (Scheme::Sip, Scheme::Sip) | (Scheme::Sips, Scheme::Sips) => sip_equal(left, right),
@@ -16,7 +17,8 @@ pub fn equal(left: &Uri<'_>, right: &Uri<'_>) -> bool {
 }
 
 fn sip_equal(left: &Uri<'_>, right: &Uri<'_>) -> bool {
-    // User and password are case-sensitive, and one that is missing equals none that is there; so does a port, even the default.
+    // User and password are case-sensitive, and one that is missing equals none that is there; so does a port, even
+    // the default.
     let part = |left: Option<&[u8]>, right: Option<&[u8]>| match (left, right) {
         (None, None) => true,
         (Some(left), Some(right)) => text_equal(left, right, Case::Counts),
@@ -33,8 +35,8 @@ fn sip_equal(left: &Uri<'_>, right: &Uri<'_>) -> bool {
 
 /// Whether nothing in `left` speaks against `right`.
 fn sip_params_match(left: Params<'_>, right: Params<'_>) -> bool {
-    // One of these in one URI alone differs from its absence, even with the default value. The RFC says so of the first four, and
-    // shows it of transport in its examples.
+    // One of these in one URI alone differs from its absence, even with the default value. The RFC says so of the
+    // first four, and shows it of transport in its examples.
     const NEVER_IGNORED: [&[u8]; 5] = [b"user", b"ttl", b"method", b"maddr", b"transport"];
     left.into_iter().all(|param| match right.get(param.name) {
         Some(value) => values_equal(param.value, value),
@@ -53,7 +55,8 @@ fn headers_equal(left: &[u8], right: &[u8]) -> bool {
         return true;
     }
     let fields = |text| memchr::memchr_iter(b'&', text).count() + 1;
-    // Longer lists than any URI needs are only equal to themselves: no work that grows with the square of what a stranger sends.
+    // Longer lists than any URI needs are only equal to themselves: no work that grows with the square of what a
+    // stranger sends.
     if left.is_empty() || right.is_empty() || fields(left) != fields(right) || fields(left) > MAX_PARAMS {
         return false;
     }

@@ -62,7 +62,8 @@ impl<'a> Host<'a> {
         }
         let end = text::skip(text, at, HOST);
         let name = &text[at..end];
-        // The last label of a name begins with a letter: what has none but digits and dots is an address or nothing (§25.1 toplabel).
+        // The last label of a name begins with a letter: what has none but digits and dots is an address or nothing
+        // (§25.1 toplabel).
         if name.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.') {
             return None;
         }
@@ -98,8 +99,8 @@ fn take_ipv4(text: &[u8], at: usize) -> Option<(Ipv4Addr, usize)> {
     Some((Ipv4Addr::from(octets), at))
 }
 
-/// What stands between the brackets. `:::` before an IPv4 part is read as `::`: a mistake of RFC 3261's own grammar that RFC 5118 §4.10 wants
-/// tolerated.
+/// What stands between the brackets. `:::` before an IPv4 part is read as `::`: a mistake of RFC 3261's own grammar
+/// that RFC 5118 §4.10 wants tolerated.
 fn parse_ipv6(text: &[u8]) -> Option<Ipv6Addr> {
     let text = std::str::from_utf8(text).ok()?;
     if let Ok(addr) = text.parse() {

@@ -33,7 +33,8 @@ pub struct Uri<'a> {
     pub text: &'a [u8],
     /// What stands before the first colon.
     pub scheme: Scheme<'a>,
-    /// SIP: what stands before `@` or its password, escapes kept. tel: the number, visual separators kept. Otherwise none.
+    /// SIP: what stands before `@` or its password, escapes kept. tel: the number, visual separators kept. Otherwise
+    /// none.
     pub user: Option<&'a [u8]>,
     /// SIP: the password; may be empty.
     pub password: Option<&'a [u8]>,
