@@ -16,7 +16,7 @@ fn main() {
     divan::main();
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn tokenise(bencher: Bencher) {
     let mut index = Index::default();
     let limits = Limits::default();
@@ -24,7 +24,7 @@ fn tokenise(bencher: Bencher) {
 }
 
 /// All that a proxy reads of a request before it forwards it.
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn proxy_view(bencher: Bencher) {
     let mut index = Index::default();
     let limits = Limits::default();
@@ -66,7 +66,7 @@ fn view(message: Message<'_>) -> usize {
 }
 
 /// The request as it goes out: new Request-URI, our Via, Route gone, Max-Forwards less one, Record-Route put in.
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn forward(bencher: Bencher) {
     let mut index = Index::default();
     let message = parse(INVITE, &mut index, &Limits::default()).unwrap();
@@ -96,7 +96,7 @@ fn forward(bencher: Bencher) {
     });
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn respond_100(bencher: Bencher) {
     let mut index = Index::default();
     let message = parse(INVITE, &mut index, &Limits::default()).unwrap();
@@ -116,19 +116,19 @@ fn respond_100(bencher: Bencher) {
     });
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn cut_stream(bencher: Bencher) {
     let stream = INVITE.repeat(2);
     let limits = Limits::default();
     bencher.bench_local(|| Framer::default().next(black_box(&stream), &limits));
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn uri_parse(bencher: Bencher) {
     bencher.bench_local(|| Uri::parse(black_box(b"sip:+4930123456@192.0.2.20:5060;user=phone")).is_ok());
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn uri_canonical(bencher: Bencher) {
     let uri = Uri::parse(b"sip:alice@Example.com;transport=tcp").unwrap();
     let mut out = Vec::with_capacity(64);
@@ -139,7 +139,7 @@ fn uri_canonical(bencher: Bencher) {
 }
 
 /// 60 kB of commas in one header: refused by its length; below the limit the list is walked once.
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn hostile_commas(bencher: Bencher) {
     let commas = ",".repeat(8_000);
     let text = String::from_utf8_lossy(INVITE).replace(

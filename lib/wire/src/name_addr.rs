@@ -1,4 +1,4 @@
-//! `name-addr` and `addr-spec` with their parameters: From, To, Contact, Route and their like (RFC 3261 §20.10, §25.1).
+//! `name-addr` and `addr-spec` with parameters: From, To, Contact, Route and their like (RFC 3261 §20.10, §25.1).
 
 use crate::{
     Malformed, Name, Params, Q, Uri, Value, Values,
