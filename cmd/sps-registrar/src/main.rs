@@ -22,6 +22,10 @@ use registrar::Registrar;
 use setup::Setup;
 use statics::Statics;
 
+/// The C library's allocator extends a thread's heap a page at a time, one system call each; this was a third of a REGISTER's cost.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Answers REGISTER and keeps the registry file. Started by sps-master; there is nothing to be gained from starting it by hand.
 #[derive(Parser)]
 #[command(name = "sps-registrar", version)]

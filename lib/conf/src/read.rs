@@ -254,7 +254,7 @@ fn proxy(mut section: Section, notes: &mut Notes) -> Proxy {
     check::timers(&t1, &t2, notes);
     let timer_c = s.integer(notes, "timer_c_s", 181, 1..=86_400, "seconds");
     check::timer_c(&timer_c, notes);
-    let max_transactions = s.integer(notes, "max_transactions", 100_000, 1..=8_000_000, "");
+    let max_transactions = s.integer(notes, "max_transactions", 1_000_000, 1..=8_000_000, "");
     let max_message_len = s.integer(notes, "max_message_bytes", 65_535, 1_024..=65_535, "bytes");
     let max_connections = s.integer(notes, "max_connections", 10_000, 1..=1_000_000, "");
     let idle = s.integer(notes, "stream_idle_s", 3_600, 1..=86_400, "seconds");

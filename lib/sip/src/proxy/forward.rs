@@ -239,12 +239,17 @@ impl<W, J: Journal> Proxy<W, J> {
             .filter(|context| context.serial == ticket.serial)?;
         let active = context.active.as_deref()?;
         let message = active.message();
-        self.out.clear();
-        let mut patch = Patch::new(message.bytes());
-        if let Ok(via) = message.top_via() {
-            receive::stamp(message, active.flow).patch(&via, &mut patch);
+        let stamp = receive::stamp(message, active.flow);
+        if stamp.is_empty() {
+            return Some((message.bytes(), active.flow));
         }
+        let mut patch = Patch::reuse(message.bytes(), std::mem::take(&mut self.edits));
+        if let Ok(via) = message.top_via() {
+            stamp.patch(&via, &mut patch);
+        }
+        self.out.clear();
         patch.write(&mut self.out);
+        self.edits = patch.into_edits();
         Some((&self.out, active.flow))
     }
 }
