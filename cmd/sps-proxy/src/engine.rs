@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use sps_net::Streams;
 use sps_route::routing::Scratch;
 use sps_route::{Answer, Facts, Routing, Step, Surroundings, Walk, WalkStep};
-use sps_sip::proxy::{Action, BranchTicket, Clock, Leave, Proxy, Reach, Target, Ticket};
+use sps_sip::proxy::{Action, BranchTicket, Clock, Conf, Leave, Proxy, Reach, Target, Ticket};
 use sps_wire::Response;
 use sps_wire::flow::Flow;
 
@@ -87,10 +87,20 @@ impl Engine {
         }
     }
 
-    /// Works by another configuration from now on.
+    /// Works by another configuration from now on. What drains goes on draining.
     pub fn reconfigure(&mut self, conf: &WorkerConf) {
         self.route = conf.route.clone();
-        self.core.reconfigure(conf.core.clone());
+        let draining = self.core.conf().draining;
+        self.core.reconfigure(Conf {
+            draining,
+            ..conf.core.clone()
+        });
+    }
+
+    /// Takes no new requests from now on.
+    pub fn drain(&mut self) {
+        let conf = self.core.conf().clone();
+        self.core.reconfigure(Conf { draining: true, ..conf });
     }
 
     /// A message came. Gives the worker it belongs to if that is another one.
@@ -255,12 +265,18 @@ impl Engine {
 
     /// One step towards a branch's next destination.
     fn walk(&mut self, clock: Clock, ticket: BranchTicket, mut answer: Option<Answer>) {
+        let mut flow_failed = false;
         loop {
             let Some(walk) = self.core.walk(ticket) else { return };
             let reach = match walk.step(clock.now, answer.take(), &self.route) {
-                WalkStep::Flow(flow) if self.is_dead(&flow) => continue,
+                WalkStep::Flow(flow) if self.is_dead(&flow) => {
+                    flow_failed = true;
+                    continue;
+                }
                 WalkStep::Flow(flow) => Ok(Reach::Flow(flow)),
                 WalkStep::Destination(destination) => Ok(Reach::Destination(destination)),
+                // RFC 5626 §5.3.1.
+                WalkStep::Exhausted(_) if flow_failed => Err(430),
                 WalkStep::Exhausted(exhausted) => Err(exhausted.status()),
                 WalkStep::Wait(_) => return,
                 WalkStep::Ask(ask) => return self.ask(clock, Asker::Branch(ticket), ask),
@@ -329,7 +345,7 @@ fn status_of(message: &[u8]) -> u16 {
 }
 
 /// xorshift64*: for weights among routes, where nobody gains by foreseeing it.
-fn next_random(state: &mut u64) -> u64 {
+pub fn next_random(state: &mut u64) -> u64 {
     *state ^= *state >> 12;
     *state ^= *state << 25;
     *state ^= *state >> 27;

@@ -40,7 +40,7 @@ impl Owners for OwnerTable {
     fn owner(&self, fingerprint: u128) -> Option<u8> {
         let mark = Self::mark(fingerprint);
         self.bucket(fingerprint).iter().find_map(|word| {
-            let word = word.load(Ordering::Acquire);
+            let word = word.load(Ordering::SeqCst);
             (word != 0 && word & !0xff == mark).then(|| (word & 0xff) as u8 - 1)
         })
     }
@@ -50,17 +50,23 @@ impl Owners for OwnerTable {
             return if owner == worker { Ok(()) } else { Err(owner) };
         }
         let word = Self::mark(fingerprint) | (u64::from(worker) + 1);
-        for place in self.bucket(fingerprint) {
-            if place.load(Ordering::Relaxed) == 0
+        let taken = self.bucket(fingerprint).iter().any(|place| {
+            place.load(Ordering::Relaxed) == 0
                 && place
-                    .compare_exchange(0, word, Ordering::AcqRel, Ordering::Relaxed)
+                    .compare_exchange(0, word, Ordering::SeqCst, Ordering::Relaxed)
                     .is_ok()
-            {
-                break;
+        });
+        // Another worker may have claimed it at the same moment in another place; the place in front wins, for both see the same
+        // order. (Sequentially consistent, so that at least one of two sees the other.)
+        match self.owner(fingerprint) {
+            Some(first) if taken && first != worker => {
+                self.release(fingerprint, worker);
+                Err(first)
             }
+            // A full bucket is no harm: the transaction works, only a stray retransmission to another worker would begin a
+            // second one.
+            _ => Ok(()),
         }
-        // A full bucket is no harm: the transaction works, only a stray retransmission to another worker would begin a second one.
-        Ok(())
     }
 
     fn release(&self, fingerprint: u128, worker: u8) {
@@ -91,6 +97,33 @@ mod tests {
         assert_eq!(table.owner(77), Some(3));
         table.release(77, 3);
         assert_eq!(table.owner(77), None);
+    }
+
+    /// Two workers that are given the same request at the same moment must not both begin it.
+    #[test]
+    fn of_many_that_claim_at_once_one_succeeds() {
+        const WORKERS: u8 = 4;
+        let table = OwnerTable::new(1);
+        let start = std::sync::Barrier::new(usize::from(WORKERS));
+        let granted = AtomicU64::new(0);
+        for round in 0..2000u128 {
+            granted.store(0, Ordering::SeqCst);
+            std::thread::scope(|scope| {
+                for worker in 0..WORKERS {
+                    let (table, start, granted) = (&table, &start, &granted);
+                    scope.spawn(move || {
+                        start.wait();
+                        if table.claim(round + 1, worker).is_ok() {
+                            granted.fetch_add(1, Ordering::SeqCst);
+                        }
+                    });
+                }
+            });
+            assert_eq!(granted.load(Ordering::SeqCst), 1, "round {round}");
+            let owner = table.owner(round + 1).expect("one has it");
+            table.release(round + 1, owner);
+            assert_eq!(table.owner(round + 1), None);
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The conversation with `sps-registrar` (see `sps_ipc::service`): REGISTERs go out in batches, responses come back in batches.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ pub struct RegistrarLink {
     /// Full batches that the socket had no room for yet.
     waiting: VecDeque<Vec<u8>>,
     /// Requests that wait for their response, by id.
-    open: HashMap<u64, ()>,
+    open: HashSet<u64>,
     /// The same in the order of their deadlines, which is that of sending.
     deadlines: VecDeque<(Instant, u64)>,
     buffer: Buffer,
@@ -50,7 +50,7 @@ impl RegistrarLink {
             connect_at: Some(now),
             batch: Batch::default(),
             waiting: VecDeque::new(),
-            open: HashMap::new(),
+            open: HashSet::new(),
             deadlines: VecDeque::new(),
             buffer: buffer(),
         }
@@ -65,7 +65,7 @@ impl RegistrarLink {
         if !self.write(id, flow, received_at_ms, message) {
             return false;
         }
-        self.open.insert(id, ());
+        self.open.insert(id);
         self.deadlines.push_back((now + ANSWER_TIMEOUT, id));
         true
     }
@@ -169,9 +169,10 @@ impl RegistrarLink {
         }
     }
 
-    /// Ids of the requests that wait.
+    /// Ids of the requests that wait, in the order they came: who registers twice means the second.
     pub fn open_ids(&self) -> Vec<u64> {
-        self.open.keys().copied().collect()
+        let all = self.deadlines.iter().map(|(_, id)| *id);
+        all.filter(|id| self.open.contains(id)).collect()
     }
 
     /// Takes the frames that are there, and gives each outcome to `take`.
@@ -189,12 +190,12 @@ impl RegistrarLink {
             for entry in from_service(&self.buffer[..len]) {
                 match entry {
                     Ok(FromService::Response { id, message }) => {
-                        if self.open.remove(&id).is_some() {
+                        if self.open.remove(&id) {
                             take(id, Outcome::Response(message));
                         }
                     }
                     Ok(FromService::Busy { id }) => {
-                        if self.open.remove(&id).is_some() {
+                        if self.open.remove(&id) {
                             take(id, Outcome::Busy);
                         }
                     }
@@ -213,10 +214,10 @@ impl RegistrarLink {
     pub fn expired(&mut self, now: Instant) -> Vec<u64> {
         let mut expired = Vec::new();
         while let Some((at, id)) = self.deadlines.front().copied()
-            && (at <= now || !self.open.contains_key(&id))
+            && (at <= now || !self.open.contains(&id))
         {
             self.deadlines.pop_front();
-            if self.open.remove(&id).is_some() {
+            if self.open.remove(&id) {
                 expired.push(id);
             }
         }
@@ -238,3 +239,43 @@ impl RegistrarLink {
 }
 
 const FRAMES_PER_TURN: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flow() -> Flow {
+        Flow {
+            member: 0,
+            transport: sps_wire::flow::Transport::Udp,
+            local: ([127, 0, 0, 1], 5060).into(),
+            remote: ([127, 0, 0, 1], 5070).into(),
+            connection: 0,
+        }
+    }
+
+    #[test]
+    fn what_waits_for_a_registrar_goes_to_the_next_one_in_the_order_it_came() {
+        let now = Instant::now();
+        let mut link = RegistrarLink::new(PathBuf::from("/nowhere"), 1, now);
+        let ids: Vec<u64> = (0..100).map(|at| at * 7919 % 1000).collect();
+        for id in &ids {
+            assert!(link.push(now, *id, flow(), 0, b"REGISTER"));
+        }
+        assert_eq!(link.open_ids(), ids);
+        assert!(link.expired(now).is_empty());
+        assert_eq!(link.expired(now + ANSWER_TIMEOUT), ids, "each is told once");
+        assert!(link.open_ids().is_empty());
+        assert_eq!(link.deadline(), None);
+    }
+
+    #[test]
+    fn what_waits_is_bounded() {
+        let now = Instant::now();
+        let mut link = RegistrarLink::new(PathBuf::from("/nowhere"), 1, now);
+        for id in 0..WINDOW as u64 {
+            assert!(link.push(now, id, flow(), 0, b"REGISTER"));
+        }
+        assert!(!link.push(now, u64::MAX, flow(), 0, b"REGISTER"));
+    }
+}

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use sps_daemon::{Exit, Fatal, Listener, OrFatal, Pulse};
 use sps_net::streams::CloseReason;
-use sps_net::udp::{any_readable, any_writable};
+use sps_net::udp::{UdpFailure, any_readable, any_writable};
 use sps_net::{Resolver, StreamEvent, StreamEvents, Streams, Udp, UdpConf};
 use sps_route::Answer;
-use sps_sip::proxy::{Clock, Conf, Leave, Owners, Proxy};
+use sps_sip::proxy::{Clock, Leave, Owners, Proxy};
 use sps_wire::flow::{Destination, Flow, Transport};
 use tokio::sync::{mpsc, oneshot};
 
@@ -57,22 +57,22 @@ struct Worker {
     events: Vec<StreamEvent>,
 }
 
-/// What woke the worker.
+/// What woke the worker, where it is more than a reason to look around.
 enum Woken {
-    Datagrams,
-    Room,
-    Stream,
+    Around,
     Registrar,
     Answer(Option<(Asker, Answer)>),
     Mail(Option<Mail>),
-    Time,
 }
 
 /// Figures are published, and quiet sockets noticed, this often.
 const SLOW_TURN: Duration = Duration::from_millis(100);
 
-/// Stream events taken in one turn, and letters.
+/// Stream events taken in one turn, and letters, and answers.
 const EVENTS_PER_TURN: usize = 256;
+
+/// After so many turns without a pause the tasks beside the worker (streams, lookups) get theirs.
+const TURNS_TO_YIELD: u32 = 16;
 
 /// Destinations that ICMP may name in one slow turn.
 const MAX_UNREACHABLE: usize = 64;
@@ -169,28 +169,34 @@ impl Worker {
 
     async fn serve(mut self) {
         let mut slow_at = Instant::now() + SLOW_TURN;
-        let mut turns = 0u32;
+        let (mut turns, mut slow_turns) = (0u32, 0u32);
         loop {
+            turns = turns.wrapping_add(1);
+            if turns.is_multiple_of(TURNS_TO_YIELD) {
+                tokio::task::yield_now().await;
+            }
             let woken = self.wait(slow_at).await;
             let clock = engine::clock();
             match woken {
-                Woken::Datagrams => {}
-                Woken::Room | Woken::Time => {}
-                Woken::Stream => self.take_stream_events(clock),
+                Woken::Around => {}
                 Woken::Registrar => self.engine.on_registrar(clock),
                 Woken::Answer(Some((asker, answer))) => self.engine.on_answer(clock, asker, answer),
-                Woken::Mail(Some(mail)) => self.take_mail(clock, mail),
+                Woken::Mail(Some(mail)) => self.take_letter(clock, mail),
                 // The main thread is gone, and with it the process.
                 Woken::Answer(None) | Woken::Mail(None) => return,
             }
-            // Whatever woke us, datagrams and deadlines are looked after in every turn.
+            // Whatever woke us, all others are looked after too: under load there is always something from some of them, and
+            // none may wait for that to end.
+            self.take_mail(clock);
+            self.take_answers(clock);
+            self.take_stream_events(clock);
             self.receive_datagrams(clock);
             self.engine.on_deadline(clock);
             self.send_all(clock);
             if clock.now >= slow_at {
                 slow_at = clock.now + SLOW_TURN;
-                turns = turns.wrapping_add(1);
-                self.slow_turn(clock, turns);
+                slow_turns = slow_turns.wrapping_add(1);
+                self.slow_turn(clock, slow_turns);
             }
         }
     }
@@ -202,15 +208,16 @@ impl Worker {
             self.engine.registrar.deadline(),
         ];
         let at = deadlines.into_iter().flatten().min().unwrap_or(slow_at);
+        // The registrar first: it is the only one that is not looked after without having woken us.
         tokio::select! {
             biased;
-            () = any_readable(&self.udp) => Woken::Datagrams,
-            () = self.stream_events.receive(&mut self.events, EVENTS_PER_TURN) => Woken::Stream,
             () = self.engine.registrar.ready() => Woken::Registrar,
+            () = any_readable(&self.udp) => Woken::Around,
+            () = self.stream_events.receive(&mut self.events, EVENTS_PER_TURN) => Woken::Around,
             answer = self.answers.recv() => Woken::Answer(answer),
             mail = self.mail.recv() => Woken::Mail(mail),
-            () = any_writable(&self.udp) => Woken::Room,
-            () = tokio::time::sleep_until(at.into()) => Woken::Time,
+            () = any_writable(&self.udp) => Woken::Around,
+            () = tokio::time::sleep_until(at.into()) => Woken::Around,
         }
     }
 
@@ -232,13 +239,8 @@ impl Worker {
                 tracing::error!(%error, socket = %udp.local_addr(), "receive");
             }
             let mut failed = Vec::new();
-            udp.errors(|failure| match failure.token {
-                Some(token) => failed.push(token),
-                None if self.unreachable.len() < MAX_UNREACHABLE && !self.unreachable.contains(&failure.remote) => {
-                    self.unreachable.push(failure.remote);
-                }
-                None => {}
-            });
+            let unreachable = &mut self.unreachable;
+            udp.errors(|failure| note_failure(&failure, &mut failed, unreachable));
             for token in failed {
                 self.engine.on_send_failed(clock, token);
             }
@@ -247,6 +249,9 @@ impl Worker {
 
     fn take_stream_events(&mut self, clock: Clock) {
         let mut events = std::mem::take(&mut self.events);
+        if events.is_empty() {
+            self.stream_events.take(&mut events, EVENTS_PER_TURN);
+        }
         for event in events.drain(..) {
             match event {
                 StreamEvent::Opened { .. } => {}
@@ -260,7 +265,7 @@ impl Worker {
                 StreamEvent::SendFailed { tokens, .. } => {
                     for token in tokens {
                         match asked_by(token) {
-                            Some((from, token)) => drop(self.post.send(from, Mail::SendFailed { token })),
+                            Some((from, token)) => self.tell_send_failed(from, token),
                             None => self.engine.on_send_failed(clock, token),
                         }
                     }
@@ -270,51 +275,72 @@ impl Worker {
         self.events = events;
     }
 
-    fn take_mail(&mut self, clock: Clock, mail: Mail) {
-        let mut next = Some(mail);
+    fn take_answers(&mut self, clock: Clock) {
         for _ in 0..EVENTS_PER_TURN {
-            let Some(mail) = next.take().or_else(|| self.mail.try_recv().ok()) else {
+            let Ok((asker, answer)) = self.answers.try_recv() else {
                 return;
             };
-            match mail {
-                Mail::Message { flow, bytes } => {
-                    // What is not this worker's either (its owner has just ended) goes nowhere.
-                    let _ = self.engine.on_message(clock, flow, &bytes);
-                }
-                Mail::Send {
-                    flow,
-                    bytes,
-                    token,
-                    from,
-                } => {
-                    let marked = if token == 0 {
-                        0
-                    } else {
-                        u64::from(from + 1) << ASKER_SHIFT | token
-                    };
-                    if self.streams.send_on(&flow, bytes, marked).is_err() && token != 0 {
-                        let _ = self.post.send(from, Mail::SendFailed { token });
-                    }
-                }
-                Mail::SendFailed { token } => self.engine.on_send_failed(clock, token),
-                Mail::Unreachable(addrs) => self.engine.on_unreachable(clock, &addrs),
-                Mail::Conf(conf, done) => {
-                    self.engine.reconfigure(&conf);
-                    let _ = done.send(());
-                }
-                Mail::Refresh(done) => {
-                    self.engine.refresh_tables();
-                    let _ = done.send(());
-                }
-                Mail::Drain(done) => {
-                    let conf = Conf {
-                        draining: true,
-                        ..self.engine.core.conf().clone()
-                    };
-                    self.engine.core.reconfigure(conf);
-                    self.draining = Some(done);
+            self.engine.on_answer(clock, asker, answer);
+        }
+    }
+
+    fn take_mail(&mut self, clock: Clock) {
+        for _ in 0..EVENTS_PER_TURN {
+            let Ok(mail) = self.mail.try_recv() else { return };
+            self.take_letter(clock, mail);
+        }
+    }
+
+    fn take_letter(&mut self, clock: Clock, mail: Mail) {
+        match mail {
+            Mail::Message { flow, bytes } => {
+                if self.engine.on_message(clock, flow, &bytes).is_some() {
+                    // Not this worker's either: its owner has just ended.
+                    self.engine.own.mail_lost += 1;
                 }
             }
+            Mail::Send {
+                flow,
+                bytes,
+                token,
+                from,
+            } => {
+                let marked = if token == 0 {
+                    0
+                } else {
+                    u64::from(from + 1) << ASKER_SHIFT | token
+                };
+                if self.streams.send_on(&flow, bytes.clone(), marked).is_ok() {
+                    return;
+                }
+                if token != 0 {
+                    self.tell_send_failed(from, token);
+                } else {
+                    self.reply_anew(flow, bytes);
+                }
+            }
+            Mail::SendFailed { token } => self.engine.on_send_failed(clock, token),
+            Mail::Unreachable(addrs) => self.engine.on_unreachable(clock, &addrs),
+            Mail::Conf(conf, done) => {
+                self.engine.reconfigure(&conf);
+                let _ = done.send(());
+            }
+            Mail::Refresh(done) => {
+                self.engine.refresh_tables();
+                let _ = done.send(());
+            }
+            Mail::Drain(done) => {
+                self.engine.drain();
+                self.draining = Some(done);
+            }
+        }
+    }
+
+    /// Another worker's message did not leave by a stream of ours.
+    fn tell_send_failed(&mut self, to: u16, token: u64) {
+        if self.post.send(to, Mail::SendFailed { token }).is_err() {
+            // Its transaction ends by its timer.
+            self.engine.own.mail_lost += 1;
         }
     }
 
@@ -322,7 +348,7 @@ impl Worker {
     fn send_all(&mut self, clock: Clock) {
         let mut failed = Vec::new();
         // A failed send may lead to another try; the walk over destinations bounds how often.
-        while !self.engine.outbox.is_empty() {
+        loop {
             let mut outbox = std::mem::take(&mut self.engine.outbox);
             for outgoing in outbox.drain(..) {
                 let token = outgoing.token;
@@ -334,17 +360,15 @@ impl Worker {
                 self.engine.outbox = outbox;
             }
             for udp in &mut self.udp {
-                udp.flush(|failure| failed.extend(failure.token));
+                let unreachable = &mut self.unreachable;
+                udp.flush(|failure| note_failure(&failure, &mut failed, unreachable));
             }
             for token in failed.drain(..) {
                 self.engine.on_send_failed(clock, token);
             }
-        }
-        for udp in self.udp.iter_mut().filter(|udp| udp.queued() > 0) {
-            udp.flush(|failure| failed.extend(failure.token));
-        }
-        for token in failed {
-            self.engine.on_send_failed(clock, token);
+            if self.engine.outbox.is_empty() {
+                break;
+            }
         }
         self.engine.registrar.flush();
     }
@@ -377,22 +401,22 @@ impl Worker {
                 self.streams.send_to(&destination, source, bytes, token).is_ok()
             }
             Leave::Flow(flow) => self.send_on_stream(flow, bytes, token),
-            Leave::Reply(flow) => {
-                if self.send_on_stream(flow, bytes.clone(), token) {
-                    return true;
-                }
-                // §18.2.2: the connection is gone; a new one goes to where the Via says.
-                let Some(addr) = via_address(&bytes, flow) else {
-                    return false;
-                };
-                let destination = Destination {
-                    transport: flow.transport,
-                    addr,
-                    tls_name: None,
-                };
-                self.streams.send_to(&destination, None, bytes, token).is_ok()
-            }
+            Leave::Reply(flow) => self.send_on_stream(flow, bytes.clone(), token) || self.reply_anew(flow, bytes),
         }
+    }
+
+    /// §18.2.2: the connection a request came by is gone; its response takes a new one to where the Via says. Nothing else
+    /// does: a request that was to take that flow is lost with it.
+    fn reply_anew(&mut self, flow: Flow, response: bytes::Bytes) -> bool {
+        let Some(addr) = via_address(&response, flow) else {
+            return false;
+        };
+        let destination = Destination {
+            transport: flow.transport,
+            addr,
+            tls_name: None,
+        };
+        self.streams.send_to(&destination, None, response, 0).is_ok()
     }
 
     fn send_on_stream(&mut self, flow: Flow, bytes: bytes::Bytes, token: u64) -> bool {
@@ -467,9 +491,21 @@ fn feed(engine: &mut Engine, post: &Post, clock: Clock, flow: Flow, bytes: &[u8]
     }
 }
 
+/// What a socket says of datagrams that went out: the send that failed, or that nobody listens at an address.
+fn note_failure(failure: &UdpFailure, failed: &mut Vec<u64>, unreachable: &mut Vec<SocketAddr>) {
+    match failure.token {
+        Some(token) => failed.push(token),
+        None if unreachable.len() < MAX_UNREACHABLE && !unreachable.contains(&failure.remote) => {
+            unreachable.push(failure.remote);
+        }
+        None => {}
+    }
+}
+
 fn via_address(response: &[u8], flow: Flow) -> Option<SocketAddr> {
     let mut index = sps_wire::Index::default();
     let message = sps_wire::parse(response, &mut index, &sps_wire::Limits::default()).ok()?;
+    message.status()?;
     let via = message.top_via().ok()?;
     Some(SocketAddr::new(
         flow.remote.ip(),
@@ -494,4 +530,60 @@ fn random_seed() -> Result<u64, Fatal> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(|error| Fatal::new(Exit::System, format!("get random numbers: {error}")))?;
     Ok(u64::from_ne_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_tells_which_worker_asked() {
+        let largest = (1u64 << ASKER_SHIFT) - 1;
+        for token in [1, 77, largest] {
+            assert_eq!(asked_by(token), None, "one of our own");
+            assert_eq!(asked_by(u64::from(1u16) << ASKER_SHIFT | token), Some((0, token)));
+            assert_eq!(asked_by(u64::from(64u16) << ASKER_SHIFT | token), Some((63, token)));
+        }
+    }
+
+    #[test]
+    fn what_icmp_says_is_kept_once_and_within_bounds() {
+        let (mut failed, mut unreachable) = (Vec::new(), Vec::new());
+        let mut note = |port: u16, token| {
+            let failure = UdpFailure {
+                remote: ([192, 0, 2, 1], port).into(),
+                token,
+                error: std::io::ErrorKind::ConnectionRefused.into(),
+            };
+            note_failure(&failure, &mut failed, &mut unreachable);
+        };
+        note(1, Some(7));
+        for port in 0..1000 {
+            note(port, None);
+            note(port, None);
+        }
+        assert_eq!(failed, [7]);
+        assert_eq!(unreachable.len(), MAX_UNREACHABLE);
+        assert_eq!(unreachable[1].port(), 1);
+    }
+
+    #[test]
+    fn only_a_response_takes_another_connection() {
+        let flow = Flow {
+            member: 0,
+            transport: Transport::Tcp,
+            local: ([127, 0, 0, 1], 5060).into(),
+            remote: ([192, 0, 2, 1], 40000).into(),
+            connection: 1,
+        };
+        let rest = "Via: SIP/2.0/TCP 192.0.2.9:5070;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:c@d>\r\n\
+                    Call-ID: 1\r\nCSeq: 1 BYE\r\nContent-Length: 0\r\n\r\n";
+        let response = format!("SIP/2.0 200 OK\r\n{rest}");
+        assert_eq!(
+            via_address(response.as_bytes(), flow),
+            Some(([192, 0, 2, 1], 5070).into())
+        );
+        let request = format!("BYE sip:c@d SIP/2.0\r\n{rest}");
+        assert_eq!(via_address(request.as_bytes(), flow), None);
+    }
 }
