@@ -60,7 +60,7 @@ pub(crate) enum Place {
 
 /// Room is asked for in steps between these: few system calls, none of them long.
 const MIN_STEP: usize = 4 * CHUNK_LEN;
-const MAX_STEP: usize = 16 * CHUNK_LEN;
+const MAX_STEP: usize = 8 * CHUNK_LEN;
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 impl Volume {
