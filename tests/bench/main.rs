@@ -14,6 +14,12 @@ mod run;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // Release builds abort on panic: what was started must not outlive that.
+    let show = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        show(panic);
+        sps_tests::process::end_everything();
+    }));
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let result = match arguments.first().map(String::as_str) {
         Some("run") => run::main(&arguments[1..]),

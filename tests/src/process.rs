@@ -206,15 +206,24 @@ pub(crate) fn forget(owned: &Owned) {
 
 /// Ends what the test called `name` left running, when its body hangs and can no longer do so itself.
 pub(crate) fn end_all_of(name: &str) {
-    let mine: Vec<Owned> = {
+    end_all(|owner| owner == name);
+}
+
+/// Ends everything that this program has running: for a program whose panics do not unwind.
+pub fn end_everything() {
+    end_all(|_| true);
+}
+
+fn end_all(whose: impl Fn(&str) -> bool) {
+    let chosen: Vec<(String, Owned)> = {
         let mut all = OWNED.lock().expect("no holder panics");
-        let (mine, others) = std::mem::take(&mut *all)
+        let (chosen, others) = std::mem::take(&mut *all)
             .into_iter()
-            .partition(|(owner, _)| owner == name);
+            .partition(|(owner, _)| whose(owner));
         *all = others;
-        mine.into_iter().map(|(_, owned)| owned).collect::<Vec<_>>()
+        chosen
     };
-    for owned in mine {
+    for (_, owned) in chosen {
         match owned {
             Owned::Child(id) => {
                 let _ = kill(pid(id), Signal::SIGKILL);
