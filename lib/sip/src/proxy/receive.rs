@@ -333,8 +333,10 @@ impl<W, J: Journal> Proxy<W, J> {
                 checked = checked.or_else(|| self.read_route_token(&uri, message));
             }
         }
-        let uri = facts.request_uri.as_deref().or(message.request_uri()).map(Uri::parse);
-        if let Some(Ok(uri)) = uri
+        // Most have no parameter at all.
+        let uri = facts.request_uri.as_deref().or(message.request_uri());
+        if let Some(uri) = uri.filter(|uri| uri.contains(&b';'))
+            && let Ok(uri) = Uri::parse(uri)
             && let Some(stripped) = request_uri::without_own_maddr(&uri, flow, |uri| self.names_us(uri))
         {
             facts.request_uri = Some(stripped.into());

@@ -4,6 +4,7 @@
 //! Every scenario ends by letting time run out: whatever happened, nothing may be left behind.
 
 mod cancelling;
+mod chaos;
 mod forwarding;
 mod house;
 mod matching;
