@@ -538,3 +538,40 @@ fn what_root_makes_belongs_to_the_owner_of_the_folder() {
         );
     }
 }
+
+/// Memory outlives processes, not a power cut: records are read again after the second, unless the file had been closed.
+#[test]
+fn another_start_of_the_machine_is_distrusted_unless_the_file_was_closed() {
+    let folder = Folder::new();
+    let path = folder.table();
+    let restart_machine = || {
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.write_all_at(&[0x5a; 16], BOOT_ID_AT as u64).unwrap();
+    };
+    let (mut writer, _) = open(&path);
+    for n in 0..1000 {
+        writer.put(&key(n), &value(n, 0, 100)).unwrap();
+    }
+    // A record that reached the disk in part.
+    let slot = match writer.volume.find(writer.hash(&key(7)), &key(7)) {
+        crate::volume::Place::Found { slot, .. } => slot,
+        other => panic!("{other:?}"),
+    };
+    let file = writer.volume.map.file().clone();
+    drop(writer);
+    file.write_all_at(&[0xff; 8], slot.at() as u64 + 64).unwrap();
+    restart_machine();
+    let (writer, report) = open(&path);
+    assert_eq!((report.verified, report.dropped, report.records), (true, 1, 999));
+    assert_eq!((writer.get(&key(7)), writer.get(&key(8)).is_some()), (None, true));
+    writer.close().unwrap();
+    restart_machine();
+    let (writer, report) = open(&path);
+    assert_eq!(
+        (report.verified, report.clean, report.dropped, report.records),
+        (false, true, 0, 999)
+    );
+    drop(writer);
+    // The same start of the machine: killed, and yet believed.
+    assert!(!open(&path).1.verified);
+}
