@@ -204,7 +204,7 @@ impl Run {
             assert_eq!(sent.header("Via").len(), 1, "our Via is taken off");
             assert!(!cseq.ends_with("ACK"), "an ACK is not answered: {}", sent.text);
             let before = self.answered.entry(key.clone()).or_default();
-            let last_final = before.iter().copied().filter(|status| *status >= 200).next_back();
+            let last_final = before.iter().copied().rfind(|status| *status >= 200);
             match (status, last_final) {
                 (100..=199, Some(last)) => panic!("{status} after {last}"),
                 (101..=199, None) => assert!(cseq.ends_with("INVITE"), "RFC 4320 §4.1"),
