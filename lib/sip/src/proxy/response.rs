@@ -26,7 +26,9 @@ impl<W, J: Journal> Proxy<W, J> {
             return None;
         };
         // §16.7 step 3: without a Via below ours it answers something of our own making, which CANCEL alone is.
-        if method != Method::Cancel && message.vias().nth(1).is_none() {
+        // Mostly each stands in a line of its own and need not be read.
+        let answers_others = || message.all(Name::Via).nth(1).is_some() || message.vias().nth(1).is_some();
+        if method != Method::Cancel && !answers_others() {
             self.counters.responses += 1;
             self.counters.stray_responses += 1;
             return None;
