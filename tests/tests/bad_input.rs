@@ -9,7 +9,7 @@ fn message(agent: &mut Agent, sps: &Instance) -> Message {
 }
 
 fn assert_serves(agent: &mut Agent, sps: &Instance) {
-    let request = options(agent, sps);
+    let request = message(agent, sps);
     let answer = agent.ask(sps.addr(), &request);
     assert_eq!(answer.status(), Some(200), "it does not serve any more: {answer}");
 }
