@@ -21,7 +21,9 @@ const MAX_TRANSACTIONS: usize = 1 << 17;
 impl OwnerTable {
     /// Room for `transactions` at once, with the usual slack.
     pub fn new(transactions: usize) -> OwnerTable {
-        let buckets = (transactions.min(MAX_TRANSACTIONS) * 2 / PER_BUCKET).max(64).next_power_of_two();
+        let buckets = (transactions.min(MAX_TRANSACTIONS) * 2 / PER_BUCKET)
+            .max(64)
+            .next_power_of_two();
         let words = (0..buckets * PER_BUCKET).map(|_| AtomicU64::new(0)).collect();
         OwnerTable {
             words,
