@@ -95,8 +95,17 @@ fn converse(connection: &Connection, events: &SyncSender<Event>) {
             return;
         }
     };
-    let stops = matches!(request, Request::Stop { .. });
     let (reply, replies) = channel();
+    if matches!(request, Request::Stop { .. }) {
+        // It is never refused, and is answered before it is carried out: the process may end before this thread runs again.
+        if send(connection, &Reply::Done(String::new())) && events.send(Event::Asked { request, reply }).is_ok() {
+            // The end of this process closes the socket: that is how the asker knows that all is over.
+            loop {
+                std::thread::park();
+            }
+        }
+        return;
+    }
     if events.send(Event::Asked { request, reply }).is_err() {
         return;
     }
@@ -106,17 +115,7 @@ fn converse(connection: &Connection, events: &SyncSender<Event>) {
             return refuse(connection, 75, "sps-master does not answer");
         };
         let last = !matches!(reply, Reply::Progress(_));
-        let accepted = matches!(reply, Reply::Done(_));
-        if !send(connection, &reply) {
-            return;
-        }
-        if last && stops && accepted {
-            // The end of this process closes the socket: that is how the asker knows that all is over.
-            loop {
-                std::thread::park();
-            }
-        }
-        if last {
+        if !send(connection, &reply) || last {
             return;
         }
     }
