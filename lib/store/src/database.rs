@@ -22,9 +22,9 @@ impl Database {
     /// # Errors
     /// [`OpenError`]; a database written by a later version is left alone.
     pub fn open(path: &Path) -> Result<Database, OpenError> {
-        let sqlite = |source| OpenError::Sqlite {
+        let sqlite = |error| OpenError::Sqlite {
             path: path.into(),
-            source,
+            error,
         };
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut db = Connection::open_with_flags(path, flags).map_err(sqlite)?;

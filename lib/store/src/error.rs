@@ -19,12 +19,12 @@ pub enum OpenError {
     #[error("{} is not a database of SPS", .0.display())]
     Foreign(PathBuf),
     /// SQLite cannot use the file.
-    #[error("open {}", .path.display())]
+    #[error("{}: {}", .path.display(), said(.error))]
     Sqlite {
         /// The database.
         path: PathBuf,
-        /// What SQLite said.
-        source: rusqlite::Error,
+        /// What SQLite said. Not among the causes: its own text is told already, and its causes repeat it.
+        error: rusqlite::Error,
     },
 }
 
@@ -61,8 +61,8 @@ pub enum Error {
         what: String,
     },
     /// The database.
-    #[error("database")]
-    Sqlite(#[from] rusqlite::Error),
+    #[error("{}", said(.0))]
+    Sqlite(rusqlite::Error),
     /// The compiled table cannot be opened.
     #[error("route table")]
     OpenMap(#[from] sps_mapped::OpenError),
@@ -73,6 +73,23 @@ pub enum Error {
     /// The machine refused something else.
     #[error("route table")]
     Io(#[from] std::io::Error),
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+/// What SQLite says in its own words, without the path that it adds when it cannot open a file.
+fn said(error: &rusqlite::Error) -> String {
+    match error {
+        rusqlite::Error::SqliteFailure(code, Some(text)) => match code.code {
+            rusqlite::ErrorCode::CannotOpen => "unable to open the database".into(),
+            _ => text.clone(),
+        },
+        other => other.to_string(),
+    }
 }
 
 impl Error {
@@ -101,7 +118,7 @@ impl Error {
 
     fn sqlite_code(&self) -> Option<rusqlite::ErrorCode> {
         match self {
-            Error::Sqlite(error) | Error::Open(OpenError::Sqlite { source: error, .. }) => error.sqlite_error_code(),
+            Error::Sqlite(error) | Error::Open(OpenError::Sqlite { error, .. }) => error.sqlite_error_code(),
             _ => None,
         }
     }

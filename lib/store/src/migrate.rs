@@ -50,9 +50,9 @@ const STEPS: &[&str] = &["
 /// Brings the schema to the version this program knows, in one transaction.
 pub(crate) fn migrate(db: &mut Connection, path: &Path) -> Result<(), OpenError> {
     let known = STEPS.len() as i64;
-    let sqlite = |source| OpenError::Sqlite {
+    let sqlite = |error| OpenError::Sqlite {
         path: path.into(),
-        source,
+        error,
     };
     let pragma = |db: &Connection, name| {
         db.pragma_query_value(None, name, |row| row.get::<_, i64>(0))
