@@ -357,13 +357,14 @@ struct Core {
 impl Core {
     fn serve(self, mut file: Option<LogFile>) {
         let mut spare = Vec::new();
+        let mut losses = Losses::default();
         loop {
             let shared = self.shared.upgrade();
             // Taken before the buffers are, so that it is carried out behind every line that was there before it.
             let orders = shared
                 .as_ref()
                 .map_or(Vec::new(), |shared| std::mem::take(&mut *lock(&shared.orders)));
-            let mut wrote = false;
+            let (mut wrote, mut lost_now) = (false, 0);
             for slot in &self.slots {
                 std::mem::swap(&mut lock(&slot.0).bytes, &mut spare);
                 if spare.is_empty() {
@@ -378,9 +379,11 @@ impl Core {
                 if let Some(shared) = &shared {
                     shared.lost.fetch_add(lost, Relaxed);
                 }
+                lost_now += lost;
                 spare.clear();
             }
             let Some(shared) = shared else { return };
+            losses.tell(Instant::now(), shared.lost.load(Relaxed), wrote && lost_now == 0);
             for (order, done) in orders {
                 // Who asked may have given up waiting.
                 let _ = done.send(carry_out(order, &shared, &mut file));
@@ -398,8 +401,52 @@ impl Core {
                 continue;
             }
             drop(shared);
-            std::thread::park();
+            match losses.is_losing {
+                true => std::thread::park_timeout(TELL_WAIT),
+                false => std::thread::park(),
+            }
         }
+    }
+}
+
+/// Tells the error log of lines that the access log has lost: at once, then from time to time, and when writing goes well again.
+/// The last word counts all of them, as what was said meanwhile may have met the same full disk.
+#[derive(Debug, Default)]
+struct Losses {
+    /// How many have been told of.
+    told: u64,
+    told_at: Option<Instant>,
+    is_losing: bool,
+    /// How many there were before it began.
+    before: u64,
+}
+
+/// What is told in between.
+const TELL_WAIT: Duration = Duration::from_secs(10);
+
+impl Losses {
+    /// `lost`: all so far. `is_well`: something was written just now, and wholly. True if a line was logged.
+    fn tell(&mut self, now: Instant, lost: u64, is_well: bool) -> bool {
+        if lost > self.told {
+            if !self.is_losing {
+                (self.is_losing, self.before) = (true, self.told);
+            }
+            if self.told_at.is_some_and(|at| now < at + TELL_WAIT) {
+                return false;
+            }
+            tracing::warn!(
+                count = lost - self.told,
+                "access log lines lost: the disk is full or too slow"
+            );
+            (self.told, self.told_at) = (lost, Some(now));
+            return true;
+        }
+        if self.is_losing && is_well {
+            tracing::warn!(lost = lost - self.before, "the access log is written again");
+            self.is_losing = false;
+            return true;
+        }
+        false
     }
 }
 

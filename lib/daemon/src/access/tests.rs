@@ -118,6 +118,23 @@ fn beyond_the_bound_and_on_a_full_disk_lines_are_counted() {
 }
 
 #[test]
+fn what_is_lost_is_told_at_once_then_from_time_to_time_and_at_its_end() {
+    let mut losses = Losses::default();
+    let now = Instant::now();
+    assert!(!losses.tell(now, 0, true));
+    assert!(losses.tell(now, 3, false), "the first");
+    assert!(!losses.tell(now, 5, false), "not each");
+    assert!(!losses.tell(now + TELL_WAIT / 2, 5, true), "two are not told of yet");
+    assert!(losses.tell(now + TELL_WAIT, 5, false));
+    assert!(!losses.tell(now + TELL_WAIT, 5, false), "nothing new, and not well yet");
+    assert!(losses.tell(now + TELL_WAIT, 5, true), "the end");
+    assert!(!losses.tell(now + TELL_WAIT * 2, 5, true), "once");
+    assert_eq!((losses.told, losses.before), (5, 0));
+    assert!(losses.tell(now + TELL_WAIT * 3, 6, false));
+    assert_eq!(losses.before, 5);
+}
+
+#[test]
 fn it_can_be_off_and_on_and_elsewhere() {
     let folder = tempfile::tempdir().unwrap();
     let (one, other) = (folder.path().join("one"), folder.path().join("other"));
