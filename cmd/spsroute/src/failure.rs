@@ -52,7 +52,8 @@ fn exit_of(error: &Error) -> Exit {
     match error {
         Error::Crowded { .. } | Error::Row { .. } => Exit::Data,
         error if error.is_permission() => Exit::NoPermission,
-        error if error.is_unreadable() => Exit::Data,
+        error if error.is_unreadable() => Exit::Io,
+        Error::Sqlite(_) | Error::Open(_) => Exit::Io,
         error if error.source().is_some() => Exit::Io,
         _ => Exit::Software,
     }
