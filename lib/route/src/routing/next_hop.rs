@@ -79,11 +79,15 @@ pub(super) fn by_number(uri: &Uri<'_>, around: &mut Surroundings<'_>) -> Option<
         around.note(Stage::NumberRoute, format_args!("{number}: no route"));
         return None;
     }
-    around.note(
-        Stage::NumberRoute,
-        format_args!("{number}: {} route(s)", around.scratch.routes.entries().len()),
-    );
+    let (count, s) = counted(around);
+    around.note(Stage::NumberRoute, format_args!("{number}: {count} route{s}"));
     Some(arranged(uri, Stage::NumberRoute, around))
+}
+
+/// How many routes were found, and the ending of the word.
+fn counted(around: &Surroundings<'_>) -> (usize, &'static str) {
+    let count = around.scratch.routes.entries().len();
+    (count, if count == 1 { "" } else { "s" })
 }
 
 /// The next hops of a URI whose host is not ours: static domain routes, else the host itself. `None` if we cannot send
@@ -93,10 +97,8 @@ pub(super) fn of_foreign(uri: &Uri<'_>, around: &mut Surroundings<'_>) -> Option
     around.scratch.routes.clear();
     around.tables.domain(&host, &mut around.scratch.routes);
     if !around.scratch.routes.is_empty() {
-        around.note(
-            Stage::DomainRoute,
-            format_args!("{host}: {} route(s)", around.scratch.routes.entries().len()),
-        );
+        let (count, s) = counted(around);
+        around.note(Stage::DomainRoute, format_args!("{host}: {count} route{s}"));
         return Some((arranged(uri, Stage::DomainRoute, around), Stage::DomainRoute));
     }
     let (hop, stage) = by_uri(uri, around)?;

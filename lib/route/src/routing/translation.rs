@@ -75,7 +75,8 @@ fn look_up(
         let aor = Printed(&around.scratch.aor);
         let found = work.len();
         match known {
-            _ if found > 0 => trace.note(Stage::Registry, format_args!("{aor}: {found} contact(s)")),
+            _ if found == 1 => trace.note(Stage::Registry, format_args!("{aor}: 1 contact")),
+            _ if found > 1 => trace.note(Stage::Registry, format_args!("{aor}: {found} contacts")),
             true => trace.note(Stage::Registry, format_args!("{aor}: known, not registered now")),
             false => trace.note(Stage::Registry, format_args!("{aor}: unknown")),
         }
