@@ -31,14 +31,15 @@ impl Config {
         match read_text(path) {
             Ok(text) => Self::parse(path, &text),
             Err(error) => {
-                let cure = match error.kind() {
-                    std::io::ErrorKind::NotFound => "; spsctl init writes one",
-                    _ => "",
+                let text = match error.kind() {
+                    std::io::ErrorKind::NotFound if path.file_name().is_some_and(|name| name == "sps.toml") => {
+                        "there is no such file; spsctl init writes one".to_owned()
+                    }
+                    std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+                    std::io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
+                    _ => format!("the configuration cannot be read: {error}"),
                 };
-                Err(Problems::unreadable(
-                    path,
-                    format!("the configuration cannot be read: {error}{cure}"),
-                ))
+                Err(Problems::unreadable(path, text))
             }
         }
     }
