@@ -8,6 +8,7 @@ use sps_ipc::frame;
 use sps_ipc::registrar_ctl::{Binding, Lifetime, MAX_PAGE, REPLY_TIMEOUT, Record, Reply, Request};
 use sps_ipc::seqpacket::{AsyncConnection, buffer};
 use sps_registry::{AorRecord, Cursor, Expiry, Kind, RecordView};
+use sps_sip::registrar::Refusal;
 use sps_store::StaticRegistration;
 use sps_wire::Uri;
 use tokio::sync::Mutex;
@@ -179,9 +180,7 @@ async fn remove(shared: &Shared, aor: &str, contact: Option<&str>) -> Result<Rep
     let removed = before - record.bindings.len();
     if removed > 0 {
         registrar.scratch = record;
-        registrar
-            .store(now)
-            .map_err(|refusal| refused(STORAGE, refusal.to_string()))?;
+        registrar.store(now).map_err(not_stored)?;
     }
     Ok(Reply::Done {
         changed: u32::try_from(removed.max(from_database)).unwrap_or(u32::MAX),
@@ -289,16 +288,19 @@ fn bind(registrar: &mut Registrar, wanted: &Wanted) -> Result<u32, Reply> {
         }),
     }
     registrar.scratch = record;
-    registrar
-        .store(now)
-        .map_err(|refusal| refused(STORAGE, refusal.to_string()))?;
+    registrar.store(now).map_err(not_stored)?;
     Ok(1)
 }
 
 /// Key and URI of an AOR as an operator writes it; `sip:` may be left out.
 fn read_aor(text: &str, setup: &Setup) -> Result<(String, String), Reply> {
     let text = with_scheme(text);
-    let uri = Uri::parse(text.as_bytes()).map_err(|error| refused(DATA_ERROR, format!("`{text}`: {error}")))?;
+    let uri = Uri::parse(text.as_bytes()).map_err(|error| {
+        refused(
+            DATA_ERROR,
+            format!("`{text}` is no address ({error}), expected one such as sip:alice@example.com"),
+        )
+    })?;
     let mut key = Vec::new();
     if !setup.aor(&uri, &mut key) {
         return Err(refused(
@@ -314,7 +316,18 @@ fn read_contact(text: &str) -> Result<String, Reply> {
     let text = with_scheme(text);
     match Uri::parse(text.as_bytes()) {
         Ok(_) => Ok(text),
-        Err(error) => Err(refused(DATA_ERROR, format!("`{text}`: {error}"))),
+        Err(error) => Err(refused(
+            DATA_ERROR,
+            format!("`{text}` is no contact ({error}), expected one such as sip:alice@192.0.2.7:5060"),
+        )),
+    }
+}
+
+/// What a phone would get as a status, in an operator's words.
+fn not_stored(refusal: Refusal) -> Reply {
+    match refusal.status {
+        513 => refused(DATA_ERROR, "the contacts of this address are too large to be stored"),
+        _ => refused(STORAGE, "the registry takes no new contacts: the disk is full"),
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sps_daemon::{Exit, Fatal, OrFatal, RateLimit};
-use sps_registry::{AorRecord, Expired, PutError, RegistryConf, RegistryWriter};
+use sps_registry::{AorRecord, Expired, OpenReport, PutError, RegistryConf, RegistryWriter};
 use sps_sip::registrar::{Answers, Asked, Decision, Refusal, Setting, decide};
 use sps_wire::write::write_hex64;
 use sps_wire::{Flow, Index, Message, Response, Uri, ViaStamp, parse, write_response};
@@ -66,9 +66,8 @@ impl Registrar {
 
     /// As [`Registrar::open`], with the registry as `conf` says.
     pub fn open_as(path: &Path, setup: Setup, conf: &RegistryConf) -> Result<Registrar, Fatal> {
-        let (registry, report) =
-            RegistryWriter::open(path, conf).or_fatal(Exit::Storage, format!("open {}", path.display()))?;
-        tracing::info!(?report, "registry open");
+        let (registry, report) = RegistryWriter::open(path, conf).or_fatal(Exit::Storage, "open the registry")?;
+        tell(&report);
         let tags = Tags::new().or_fatal(Exit::System, "get random bytes")?;
         let mut registrar = Registrar {
             setup,
@@ -241,11 +240,51 @@ impl Registrar {
 
     /// Closes the registry in order.
     pub fn close(self) {
-        tracing::info!(counts = ?self.counts, "registry closed");
+        let Counts {
+            requests,
+            stored,
+            refused,
+            unanswerable,
+            full,
+            expired,
+        } = self.counts;
+        tracing::info!(
+            requests,
+            stored,
+            refused,
+            unanswerable,
+            full,
+            expired,
+            "registry closed"
+        );
         if let Err(error) = self.registry.close() {
             tracing::warn!(%error, "close the registry");
         }
     }
+}
+
+/// In what state the registry file was found.
+fn tell(report: &OpenReport) {
+    let (records, took_ms) = (report.records, report.took.as_millis() as u64);
+    if let Some(what) = &report.recreated {
+        tracing::error!(what, "the registry was damaged; it is moved aside and begun anew");
+    }
+    let OpenReport {
+        dropped,
+        missing,
+        cut_len,
+        ..
+    } = *report;
+    if dropped + missing + cut_len > 0 {
+        tracing::warn!(dropped, missing, cut_len, "the registry has lost registrations");
+    }
+    tracing::info!(
+        records,
+        created = report.created,
+        clean = report.clean,
+        took_ms,
+        "registry open"
+    );
 }
 
 /// Seconds since 1970; a clock before that counts as 1970.

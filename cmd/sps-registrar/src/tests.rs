@@ -622,6 +622,37 @@ fn a_batch_of_requests_gets_a_batch_of_responses() {
     });
 }
 
+/// An operator is told in words what a phone gets as a status, with an exit code that says whose fault it is.
+#[test]
+fn an_operator_reads_words_and_not_a_status() {
+    let place = Place::new();
+    let shared = place.shared();
+    let add = |aor: &str, contact: &str| {
+        let request = Request::Add {
+            aor: aor.into(),
+            contact: contact.into(),
+            lifetime: Lifetime::Default,
+            q: 1_000,
+        };
+        block_on(operator::carry_out(request, &shared))
+    };
+    let long = format!("sip:{}@192.0.2.1", "x".repeat(70_000));
+    for (aor, contact, said) in [
+        ("alice@example.com", long.as_str(), "too large"),
+        ("+491234", "sip:192.0.2.1", "expected one such as sip:alice@example.com"),
+        (
+            "alice@example.com",
+            "Bob <sip:b@192.0.2.1>",
+            "expected one such as sip:alice@192.0.2.7",
+        ),
+    ] {
+        match add(aor, contact) {
+            Reply::Refused { code, reason } => assert!(code == 65 && reason.contains(said), "{code} {reason}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 /// Other builds and other tongues are hung up on.
 #[test]
 fn who_does_not_greet_is_hung_up_on() {
