@@ -11,7 +11,9 @@ use sps_conf::{Config, InitOptions, Listen, Paths};
 use crate::fail;
 
 pub fn run(paths: &Paths, out: Output, domain: Option<String>, listen: Vec<Listen>) -> Result<(), Failure> {
-    paths.check_socket_len().or_fail(Exit::Usage, "use this root")?;
+    paths
+        .check_socket_len()
+        .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
     let text = Config::sample(&InitOptions { domain, listen }).map_err(|text| Failure::new(Exit::Usage, text))?;
     if paths.config.exists() {
         return fail(
@@ -37,7 +39,11 @@ pub fn run(paths: &Paths, out: Output, domain: Option<String>, listen: Vec<Liste
         }
         other => other.or_fail(Exit::CantCreate, &what)?,
     };
-    file.write_all(text.as_bytes()).or_fail(Exit::Io, &what)?;
+    if let Err(error) = file.write_all(text.as_bytes()) {
+        // Half a file would be in the way of the next try.
+        let _ = fs::remove_file(&paths.config);
+        return Err(error).or_fail(Exit::Io, what);
+    }
     out.note(&format!(
         "wrote {}; next: spsctl{} start",
         paths.config.display(),
@@ -49,9 +55,14 @@ pub fn run(paths: &Paths, out: Output, domain: Option<String>, listen: Vec<Liste
 /// As the operator has to repeat it.
 fn root_argument(paths: &Paths) -> String {
     match &paths.root {
-        Some(root) if std::env::var_os("SPS_ROOT").is_none() => format!(" --root {}", root.display()),
+        Some(root) if !is_set_to(root) => format!(" --root {}", root.display()),
         Some(_) | None => String::new(),
     }
+}
+
+/// Whether SPS_ROOT names this very root.
+fn is_set_to(root: &Path) -> bool {
+    std::env::var_os("SPS_ROOT").is_some_and(|set| std::path::absolute(set).is_ok_and(|set| set == root))
 }
 
 fn make_folder(folder: &Path, mode: u32) -> Result<(), Failure> {

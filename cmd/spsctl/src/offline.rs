@@ -63,7 +63,7 @@ impl Files {
     }
 
     fn add(&self, aor: &str, contact: &str, lifetime: Lifetime, q: u16) -> Result<Reply, Failure> {
-        let (key, contact) = (self.key(aor)?, uri(contact)?);
+        let (key, contact) = (self.key(aor)?, contact_uri(contact)?);
         if lifetime != Lifetime::Permanent {
             return fail(
                 Exit::Unavailable,
@@ -105,7 +105,7 @@ impl Files {
 
     fn remove(&self, aor: &str, contact: Option<&str>) -> Result<Reply, Failure> {
         let key = self.key(aor)?;
-        let contact = contact.map(uri).transpose()?;
+        let contact = contact.map(contact_uri).transpose()?;
         let meant = |known: &str| contact.as_deref().is_none_or(|contact| is_same(known, contact));
         if self.dynamic_contacts(&key).iter().any(|known| meant(known)) {
             return fail(
@@ -191,7 +191,7 @@ impl Files {
 
     /// The registry's key for an AOR as the operator writes it.
     fn key(&self, aor: &str) -> Result<String, Failure> {
-        let written = uri(aor)?;
+        let written = uri(aor, "address", "sip:alice@example.com")?;
         let mut key = Vec::new();
         let ours = Uri::parse(written.as_bytes()).is_ok_and(|uri| self.rules.canonical_aor(&uri, &mut key));
         match String::from_utf8(key) {
@@ -234,12 +234,19 @@ fn permanent(registration: &StaticRegistration) -> Binding {
 }
 
 /// A URI as the operator writes it; `alice@host` is meant as `sip:alice@host`.
-fn uri(text: &str) -> Result<String, Failure> {
+fn uri(text: &str, what: &str, example: &str) -> Result<String, Failure> {
     let text = with_scheme(text);
     match Uri::parse(text.as_bytes()) {
         Ok(_) => Ok(text),
-        Err(error) => fail(Exit::Data, format!("`{text}`: {error}")),
+        Err(error) => fail(
+            Exit::Data,
+            format!("`{text}` is no {what} ({error}), expected one such as {example}"),
+        ),
     }
+}
+
+fn contact_uri(text: &str) -> Result<String, Failure> {
+    uri(text, "contact", "sip:alice@192.0.2.7:5060")
 }
 
 fn with_scheme(text: &str) -> String {

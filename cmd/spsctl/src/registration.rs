@@ -142,6 +142,10 @@ impl Registry {
                 Err(error) if error.kind() == ErrorKind::InvalidData => {
                     return fail(Exit::Protocol, "the running sps-registrar is another release");
                 }
+                Err(error) if is_hang_up(&error) => {
+                    return fail(Exit::Unavailable, "sps-registrar went away without an answer")
+                        .map_err(|failure: Failure| failure.cure("try again in a moment; spsctl status says more"));
+                }
                 other => other.or_fail(Exit::Unavailable, "ask sps-registrar")?,
             },
             Self::Files(files) => files.answer(request)?,
@@ -170,6 +174,14 @@ impl Registry {
             }
         }
     }
+}
+
+/// Whether the daemon has died, or been killed, under the question.
+fn is_hang_up(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset
+    )
 }
 
 /// What `--json` prints; the names are those of spsctl(1) and stay.
@@ -235,6 +247,10 @@ fn list(registry: &mut Registry, out: Output) -> Result<(), Failure> {
         }
     }
     records.sort_by(|left, right| left.aor.cmp(&right.aor));
+    if records.is_empty() && !out.is_json() {
+        out.note("no registrations");
+        return Ok(());
+    }
     let shown: Vec<_> = records.iter().map(Shown::from).collect();
     out.show(&shown, |records| {
         let mut table = Table::new(["aor", "contact", "q", "expires", "flow"]).right([2, 3]);

@@ -227,6 +227,13 @@ fn show(out: Output, shown: &Shown) -> Result<(), Failure> {
         text.push('\n');
         text.push_str(&table.to_string());
     }
+    let limits = limits(shown);
+    if !limits.is_empty() {
+        let mut table = Table::new(["limit", "value"]).right([1]);
+        limits.into_iter().for_each(|row| table.row(row));
+        text.push('\n');
+        text.push_str(&table.to_string());
+    }
     let counters = sums(&shown.counters);
     if !counters.is_empty() {
         let mut table = Table::new(["counter", "value"]).right([1]);
@@ -237,6 +244,24 @@ fn show(out: Output, shown: &Shown) -> Result<(), Failure> {
         text.push_str(&table.to_string());
     }
     out.text(&text)
+}
+
+/// What there is left, and what the clock did when it did something.
+fn limits(shown: &Shown) -> Vec<[String; 2]> {
+    let mut rows = Vec::new();
+    if !shown.running {
+        return rows;
+    }
+    for disk in &shown.disks {
+        rows.push([format!("free in {}", disk.folder.display()), bytes(disk.free_bytes)]);
+    }
+    if let Some(limit) = shown.open_files_limit {
+        rows.push(["open files".into(), limit.to_string()]);
+    }
+    if let Some(jumps) = shown.clock_jumps.filter(|jumps| *jumps > 0) {
+        rows.push(["clock jumps".into(), jumps.to_string()]);
+    }
+    rows
 }
 
 /// Counters of the blocks of one daemon (`proxy/0`, `proxy/1`) added up; zeros left out.
