@@ -46,9 +46,9 @@ struct Status {
 pub fn explain(paths: &Paths, out: Output, asked: &Explain) -> Result<(), Failure> {
     let config = Config::load(&paths.config)?;
     let uri = complete(&asked.uri, &config.server.domain);
-    let explanation = match ask_proxy(paths, asked, &uri)? {
-        Some(explanation) => explanation,
-        None => {
+    let explanation = match (answered_here(&config, asked, &uri), ask_proxy(paths, asked, &uri)?) {
+        (Some(explanation), _) | (None, Some(explanation)) => explanation,
+        (None, None) => {
             out.note("no proxy runs: explained by the configuration and the files as they are");
             here::unreadable(paths).for_each(|file| out.note(&format!("{file}, and counts as empty")));
             explain_here(paths, &config, asked, uri)
@@ -70,6 +70,39 @@ pub fn explain(paths: &Paths, out: Output, asked: &Explain) -> Result<(), Failur
         text.push_str(&format!("-> {} {}\n", answer.status, printable(&answer.reason)));
     }
     out.text(&text)
+}
+
+/// What SPS answers itself and never routes: REGISTER for our domains, and OPTIONS for us without a user. A source that
+/// `[[access]]` denies does not come so far.
+fn answered_here(config: &Config, asked: &Explain, request_uri: &str) -> Option<Explanation> {
+    let uri = Uri::parse(request_uri.as_bytes()).ok().filter(Uri::is_sip)?;
+    let conf = here::conf(config, uri.host.ip());
+    let source = asked
+        .source
+        .map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |source| source.ip());
+    let denied = conf.access_of(source).is_some_and(|rule| !rule.allow);
+    if denied || !conf.is_ours(&uri) {
+        return None;
+    }
+    let (stage, text, answer) = match asked.method.as_deref()? {
+        "REGISTER" if config.registrar.enabled => ("registrar", "REGISTER for us: sps-registrar answers it", None),
+        "OPTIONS" if uri.user.is_none() => ("self", "OPTIONS for us: sps-proxy answers it", Some((200, "OK"))),
+        _ => return None,
+    };
+    Some(Explanation {
+        uri: request_uri.into(),
+        by: "files",
+        steps: vec![Finding {
+            stage: stage.into(),
+            text: text.into(),
+            took_us: 0,
+        }],
+        targets: Vec::new(),
+        answer: answer.map(|(status, reason): (u16, &str)| Status {
+            status,
+            reason: reason.into(),
+        }),
+    })
 }
 
 /// A number or a user is one at our domain.
@@ -94,6 +127,12 @@ fn ask_proxy(paths: &Paths, asked: &Explain, uri: &str) -> Result<Option<Explana
     };
     let mut asker = match Asker::connect(&Paths::proxy_ctl(&paths.current()), REPLY_TIMEOUT) {
         Err(error) if is_not_running(&error) => return Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            return Err(Failure::new(
+                Exit::NoPermission,
+                "only root and the user sps runs as may do this",
+            ));
+        }
         connected => connected.or_fail(Exit::Unavailable, "ask the proxy")?,
     };
     match asker.ask(&request).or_fail(Exit::Unavailable, "ask the proxy")? {

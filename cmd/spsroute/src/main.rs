@@ -91,7 +91,7 @@ struct Explain {
     #[arg(long, value_name = "URI")]
     from: Option<String>,
     /// The method [default: INVITE]
-    #[arg(long, value_name = "M")]
+    #[arg(long, value_name = "M", value_parser = method)]
     method: Option<String>,
     /// Where the request comes from, as ADDRESS or ADDRESS:PORT [default: 127.0.0.1]
     #[arg(long, value_name = "ADDRESS", value_parser = source)]
@@ -115,6 +115,15 @@ fn main() -> ExitCode {
 
 fn completions(shell: Shell) -> Result<(), Failure> {
     sps_cli::completions::<Arguments>(shell)
+}
+
+/// A token (RFC 3261 §25.1).
+fn method(text: &str) -> Result<String, String> {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte);
+    match !text.is_empty() && text.bytes().all(is_token) {
+        true => Ok(text.into()),
+        false => Err("expected one word, such as INVITE".into()),
+    }
 }
 
 fn source(text: &str) -> Result<SocketAddr, String> {

@@ -360,6 +360,27 @@ fn explain_obeys_the_access_rules() {
 }
 
 #[test]
+fn explain_says_what_is_answered_here_and_never_routed() {
+    let site = Site::new();
+    site.configure("[[access]]\nsource = \"192.0.2.66\"\naction = \"deny\"\n");
+    let stages = |args: &[&str]| {
+        let told = site.json(&[&["explain", "--method"], args].concat());
+        let stage = told["steps"].as_array().and_then(|steps| steps.last().cloned());
+        (stage.unwrap()["stage"].clone(), told["answer"]["status"].clone())
+    };
+    assert_eq!(
+        stages(&["REGISTER", "sip:example.com"]),
+        (json!("registrar"), json!(null))
+    );
+    assert_eq!(stages(&["OPTIONS", "sip:example.com"]), (json!("self"), json!(200)));
+    assert_eq!(stages(&["OPTIONS", "sip:nobody@example.com"]).1, 404);
+    assert_eq!(stages(&["REGISTER", "sip:192.0.2.9"]).0, "access", "not for us");
+    let denied = ["REGISTER", "sip:example.com", "--source", "192.0.2.66"];
+    assert_eq!(stages(&denied), (json!("access"), json!(403)));
+    site.fails(&["explain", "5012", "--method", "two words"], 64, "--method");
+}
+
+#[test]
 fn explain_needs_a_configuration_and_shows_what_is_wrong_with_it() {
     let site = Site::new();
     site.configure("nonsense = 1");
