@@ -193,11 +193,11 @@ impl Supervisor {
         let (conf, warnings) = match Config::load_noting(&self.paths.config) {
             Ok(loaded) => loaded,
             Err(problems) => {
-                tracing::warn!(
-                    "reload refused: {} problems in {}",
-                    problems.len(),
-                    self.paths.config.display()
-                );
+                let file = self.paths.config.display();
+                for problem in problems.iter().filter(|problem| !problem.warning) {
+                    let (line, text) = (problem.line, &problem.text);
+                    tracing::warn!(%file, line, "reload refused: {text}");
+                }
                 let exit = if problems.is_unreadable() {
                     Exit::NoInput
                 } else {
@@ -285,6 +285,10 @@ impl Supervisor {
         } else {
             format!("sps-{daemon}")
         };
+        if let Some(module) = module.as_deref().filter(|module| !is_module(module)) {
+            let text = format!("`{module}` is no module; they are named as in the error log, such as net::udp");
+            return refuse(&reply, Exit::Usage, &text);
+        }
         let module = module.map(|module| target(&name, &module));
         let words = match &module {
             Some(module) => format!("{name} logs {module} from level {} up", level.as_str()),
@@ -319,6 +323,12 @@ impl Supervisor {
     }
 }
 
+/// Whether a text can be the name of a module: words of letters, digits and `_`, joined by `::`.
+fn is_module(text: &str) -> bool {
+    let is_word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    text.split("::").all(is_word)
+}
+
 /// The crates of ours and of others whose names an operator may leave the `sps_` away from, or not.
 const OURS: [&str; 9] = [
     "conf", "daemon", "ipc", "mapped", "mmsg", "net", "registry", "route", "sip",
@@ -347,6 +357,16 @@ fn refuse(reply: &Sender<Reply>, exit: Exit, reason: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_module_is_words_and_colons() {
+        for text in ["net", "net::udp", "sps_net"] {
+            assert!(is_module(text), "{text}");
+        }
+        for text in ["", "net::", "::udp", "net:udp", "net udp", "net=trace"] {
+            assert!(!is_module(text), "{text}");
+        }
+    }
 
     #[test]
     fn modules_may_be_named_the_short_way() {
