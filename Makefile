@@ -52,15 +52,17 @@ check: lint
 	SPS_BIN_DIR="$(TARGET)/debug" $(CARGO) test --locked --workspace --lib --bins
 	SPS_BIN_DIR="$(TARGET)/debug" $(CARGO) test --locked -p sps-tests --test man_pages
 
+# A failed check or test does not keep the others from running; all of it is told at the end.
 test: peers
 	mkdir -p "$(TARGET)"
 	: > "$(SKIPS)"
-	$(MAKE) --no-print-directory lint
-	$(CARGO) build --locked --workspace --bins
 	status=0; \
+	$(MAKE) --no-print-directory lint || { status=1; echo "== lint failed; the tests run all the same"; }; \
+	$(CARGO) build --locked --workspace --bins; \
 	SPS_BIN_DIR="$(TARGET)/debug" SPS_SKIPS="$(SKIPS)" $(CARGO) test --locked --workspace --no-fail-fast 2>&1 \
-	    | tee "$(LOG)" || status=$$?; \
+	    | tee "$(LOG)" || status=1; \
 	tests/summary.sh "$(LOG)" "$(SKIPS)" tests/SKIPS.md || status=1; \
+	[ $$status -eq 0 ] || echo "== FAILED"; \
 	exit $$status
 
 # Foreign peers from the distribution. Without them, and without the right to install them, their tests are skipped and say so.

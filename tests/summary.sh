@@ -18,9 +18,9 @@ status=0
 [ "$passed" -gt 0 ] || { echo "nothing ran"; status=1; }
 [ "$failed" -eq 0 ] || status=1
 
-# An ignored test is a skip like any other, under the reason given in its attribute.
+# An ignored test is a skip like any other, explained under its own name.
 awk '/^test .* \.\.\. ignored/ { name = $2; reason = $0; sub(/^.*\.\.\. ignored,? ?/, "", reason)
-    print "SPS-SKIP " name ": ignored: " (reason == "" ? "no reason given" : reason) }' "$log" >>"$skips"
+    print "SPS-SKIP " name ": " name ": ignored, " (reason == "" ? "no reason given" : reason) }' "$log" >>"$skips"
 
 sort -u -o "$skips" "$skips"
 echo
@@ -29,8 +29,8 @@ while IFS= read -r line; do
     rest=${line#SPS-SKIP }
     test=${rest%%: *}
     reason=${rest#*: }
-    peer=${reason%%:*}
-    if grep -q "^## $peer\$" "$explained"; then
+    peer=${reason%%: *}
+    if grep -qFx "## $peer" "$explained"; then
         echo "$test: $reason"
     else
         echo "$test: $reason    <- not explained in $explained"
