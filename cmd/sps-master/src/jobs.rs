@@ -64,7 +64,7 @@ impl Supervisor {
             Request::Status => drop(reply.send(Reply::Status(self.status(now)))),
             Request::Stop { within_ms } => {
                 tracing::info!(within_ms, "told to stop by an operator");
-                let _ = reply.send(Reply::Done(String::new()));
+                // The door has answered already.
                 self.stop(now, Duration::from_millis(within_ms), None);
             }
             Request::Reload | Request::LogReopen | Request::LogLevel { .. } => {
