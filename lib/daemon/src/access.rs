@@ -417,36 +417,35 @@ struct Losses {
     told: u64,
     told_at: Option<Instant>,
     is_losing: bool,
-    /// How many there were before it began.
+    /// How many there were when all was well last.
     before: u64,
+    well_at: Option<Instant>,
 }
 
-/// What is told in between.
+/// Between two lines of the same kind.
 const TELL_WAIT: Duration = Duration::from_secs(10);
 
 impl Losses {
     /// `lost`: all so far. `is_well`: something was written just now, and wholly. True if a line was logged.
     fn tell(&mut self, now: Instant, lost: u64, is_well: bool) -> bool {
-        if lost > self.told {
-            if !self.is_losing {
-                (self.is_losing, self.before) = (true, self.told);
-            }
-            if self.told_at.is_some_and(|at| now < at + TELL_WAIT) {
-                return false;
-            }
-            tracing::warn!(
-                count = lost - self.told,
-                "access log lines lost: the disk is full or too slow"
-            );
-            (self.told, self.told_at) = (lost, Some(now));
-            return true;
-        }
-        if self.is_losing && is_well {
+        let is_due = |last: Option<Instant>| last.is_none_or(|at| now >= at + TELL_WAIT);
+        if self.is_losing && is_well && is_due(self.well_at) {
             tracing::warn!(lost = lost - self.before, "the access log is written again");
-            self.is_losing = false;
+            (self.told, self.before, self.is_losing) = (lost, lost, false);
+            self.well_at = Some(now);
             return true;
         }
-        false
+        if lost == self.told {
+            return false;
+        }
+        self.is_losing = true;
+        if !is_due(self.told_at) {
+            return false;
+        }
+        let count = lost - self.told;
+        tracing::warn!(count, "access log lines lost: the disk is full or too slow");
+        (self.told, self.told_at) = (lost, Some(now));
+        true
     }
 }
 

@@ -124,14 +124,16 @@ fn what_is_lost_is_told_at_once_then_from_time_to_time_and_at_its_end() {
     assert!(!losses.tell(now, 0, true));
     assert!(losses.tell(now, 3, false), "the first");
     assert!(!losses.tell(now, 5, false), "not each");
-    assert!(!losses.tell(now + TELL_WAIT / 2, 5, true), "two are not told of yet");
-    assert!(losses.tell(now + TELL_WAIT, 5, false));
-    assert!(!losses.tell(now + TELL_WAIT, 5, false), "nothing new, and not well yet");
-    assert!(losses.tell(now + TELL_WAIT, 5, true), "the end");
-    assert!(!losses.tell(now + TELL_WAIT * 2, 5, true), "once");
-    assert_eq!((losses.told, losses.before), (5, 0));
-    assert!(losses.tell(now + TELL_WAIT * 3, 6, false));
-    assert_eq!(losses.before, 5);
+    assert!(losses.tell(now + TELL_WAIT, 5, false), "the rest");
+    assert!(!losses.tell(now + TELL_WAIT, 6, false));
+    assert!(losses.tell(now + TELL_WAIT, 6, true), "the end, at once");
+    assert_eq!((losses.told, losses.before), (6, 6));
+    assert!(!losses.tell(now + TELL_WAIT, 6, true), "once");
+    // A disk that is full and not full in turn.
+    assert!(!losses.tell(now + TELL_WAIT, 7, false));
+    assert!(!losses.tell(now + TELL_WAIT, 7, true));
+    assert!(losses.tell(now + TELL_WAIT * 2, 7, true));
+    assert_eq!(losses.before, 7);
 }
 
 #[test]
