@@ -80,7 +80,8 @@ mod tests {
         wait_udp_bound(port);
         assert_eq!(udp_backlog(port), 0);
         drop(socket);
-        let free = free_port(V4);
-        assert!(!is_listed("/proc/net/udp", free, None));
+        // Others on this machine may take a port that was free a moment ago, but not every time.
+        let free = || !is_listed("/proc/net/udp", free_port(V4), None);
+        assert!((0..20).any(|_| free()));
     }
 }
