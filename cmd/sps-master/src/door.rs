@@ -80,7 +80,11 @@ fn converse(connection: &Connection, events: &SyncSender<Event>) {
                 pid = peer.pid,
                 "a user without the right for it asked for something"
             );
-            return refuse(connection, 77, "only root and the user sps runs as may do this");
+            return refuse(
+                connection,
+                77,
+                "only root and the user that sps-master runs as may do this",
+            );
         }
         Err(_) => return,
     }

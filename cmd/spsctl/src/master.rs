@@ -47,7 +47,10 @@ impl Master {
                     std::thread::sleep(RETRY_WAIT);
                 }
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                    return fail(Exit::NoPermission, "only root and the user sps runs as may do this");
+                    return fail(
+                        Exit::NoPermission,
+                        "only root and the user that sps-master runs as may do this",
+                    );
                 }
                 Err(error) => {
                     return Err(error).or_fail(Exit::Unavailable, format!("reach {}", paths.master_socket().display()));

@@ -202,13 +202,15 @@ fn show(out: Output, shown: &Shown) -> Result<(), Failure> {
     }
     let mut table = Table::new(["name", "state", "pid", "uptime", "restarts", "memory", "last end"]).right([2, 4, 5]);
     for daemon in &shown.daemons {
+        // Nobody counts for a daemon whose master is gone.
+        let known = |figure: String| if shown.running { figure } else { String::new() };
         table.row([
             daemon.name.clone(),
             daemon.state.into(),
             daemon.pid.map_or(String::new(), |pid| pid.to_string()),
-            duration(daemon.uptime_s),
-            daemon.restarts.to_string(),
-            bytes(daemon.memory_bytes),
+            known(duration(daemon.uptime_s)),
+            known(daemon.restarts.to_string()),
+            known(bytes(daemon.memory_bytes)),
             daemon.last_end.clone().unwrap_or_default(),
         ]);
     }
