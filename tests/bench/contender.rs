@@ -1,6 +1,7 @@
 //! Who is measured: SPS, Debian's Kamailio, the bare forwarder. Each load gets a fresh one, on the processor set aside for
 //! contenders.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -99,6 +100,26 @@ impl Contender {
             Name::Kamailio => kamailio("    save(\"location\");\n", folder),
             Name::Sps => sps(),
         }
+    }
+}
+
+impl Contender {
+    /// Imports this many routes for numbers that nobody calls; SPS only.
+    pub fn import_routes(&self, count: u32) -> Result<(), String> {
+        let Kept::Instance(instance) = &self._kept else {
+            return Err("only SPS takes routes from a file".into());
+        };
+        let file = instance.root().join("routes.csv");
+        let mut text = String::from("pattern,domain,next_hop,transport,priority,weight\n");
+        // Import may take the place of all there was: the route of the load goes with it.
+        text.push_str(instance.spsroute(&["export"]).stdout.lines().nth(1).unwrap_or_default());
+        text.push('\n');
+        for n in 0..count {
+            let _ = writeln!(text, "7{n:08},,192.0.2.1,udp,1,1");
+        }
+        fs::write(&file, text).map_err(|error| error.to_string())?;
+        let said = instance.spsroute(&["import", &file.to_string_lossy()]);
+        if said.code == 0 { Ok(()) } else { Err(said.stderr) }
     }
 }
 

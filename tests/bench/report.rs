@@ -11,6 +11,8 @@ use sps_tests::load::{calls, registers};
 pub enum Kind {
     /// Calls, closed loop.
     Calls,
+    /// Calls, closed loop, with many routes and bindings in store.
+    Stored,
     /// Calls, open loop at half the closed loop's rate.
     HalfLoad,
     /// Calls, open loop at a tenth of it.
@@ -25,11 +27,27 @@ impl Kind {
     fn title(self) -> &'static str {
         match self {
             Kind::Calls => "calls, closed loop of 64",
+            Kind::Stored => "calls, closed loop, many routes, bindings",
             Kind::HalfLoad => "calls, open loop at 50 % of that rate",
             Kind::TenthLoad => "calls, open loop at 10 %",
             Kind::FirstRegisters => "REGISTER, first, window 32",
             Kind::Refreshes => "REGISTER, refresh, window 32",
         }
+    }
+}
+
+/// Memory of a contender around a load.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Memory {
+    /// Before the first packet.
+    pub before_kib: u64,
+    /// After the last one, before transactions expire.
+    pub after_kib: u64,
+}
+
+impl Memory {
+    fn left_each(self, count: u64) -> u64 {
+        self.after_kib.saturating_sub(self.before_kib) * 1_024 / count.max(1)
     }
 }
 
@@ -45,6 +63,8 @@ pub struct Measured {
     setup_p50_us: Option<u32>,
     setup_p99_us: Option<u32>,
     memory_kib: u64,
+    /// What each call or REGISTER of the load still occupies at its end, in bytes.
+    left_each: u64,
     first_failure: Option<String>,
     /// CPU of the contender's process tree for all of it.
     pub cpu_ns: u64,
@@ -52,7 +72,7 @@ pub struct Measured {
 
 impl Measured {
     /// Of calls.
-    pub fn of_calls(name: Name, kind: Kind, outcome: &calls::Outcome, memory_kib: u64) -> Measured {
+    pub fn of_calls(name: Name, kind: Kind, outcome: &calls::Outcome, memory: Memory) -> Measured {
         let at = |share: f64| {
             let index = (outcome.setup_us.len().saturating_sub(1)) as f64 * share;
             outcome.setup_us.get(index as usize).copied()
@@ -66,14 +86,15 @@ impl Measured {
             rate: outcome.rate(),
             setup_p50_us: at(0.5),
             setup_p99_us: at(0.99),
-            memory_kib,
+            memory_kib: memory.after_kib,
+            left_each: memory.left_each(outcome.completed),
             first_failure: outcome.first_failure.clone(),
             cpu_ns: 0,
         }
     }
 
     /// Of REGISTERs.
-    pub fn of_registers(name: Name, kind: Kind, outcome: &registers::Outcome, memory_kib: u64) -> Measured {
+    pub fn of_registers(name: Name, kind: Kind, outcome: &registers::Outcome, memory: Memory) -> Measured {
         Measured {
             name,
             kind,
@@ -83,7 +104,8 @@ impl Measured {
             rate: outcome.completed as f64 / outcome.elapsed.as_secs_f64().max(1e-9),
             setup_p50_us: None,
             setup_p99_us: None,
-            memory_kib,
+            memory_kib: memory.after_kib,
+            left_each: memory.left_each(outcome.completed),
             first_failure: outcome.first_failure.clone(),
             cpu_ns: 0,
         }
@@ -130,6 +152,7 @@ struct Line {
     failed: u64,
     retransmissions: u64,
     memory_kib: u64,
+    left_each: u64,
     setup: Option<(u32, u32)>,
     spread: (f64, f64),
 }
@@ -160,7 +183,7 @@ impl Report {
             for line in &lines {
                 let _ = write!(
                     out,
-                    "  {:<10} {:>8.1} us CPU each ({:.1}..{:.1})  {:>8.0}/s  {:>7} done  {} failed  {} again  {} KiB",
+                    "  {:<10} {:>8.1} us CPU each ({:.1}..{:.1})  {:>8.0}/s  {:>7} done  {} failed  {} again  {} KiB, {} B each",
                     line.name.as_str(),
                     line.cpu_us,
                     line.spread.0,
@@ -169,7 +192,8 @@ impl Report {
                     line.completed,
                     line.failed,
                     line.retransmissions,
-                    line.memory_kib
+                    line.memory_kib,
+                    line.left_each
                 );
                 if let Some((p50, p99)) = line.setup {
                     let _ = write!(out, "  set-up {p50}/{p99} us (median/99 %)");
@@ -189,15 +213,15 @@ impl Report {
         let _ = writeln!(out, "\n{}\n", machine());
         for (kind, lines) in self.lines() {
             let _ = writeln!(out, "## {}\n", kind.title());
-            out.push_str("| contender | CPU each, µs | lowest–highest | per second | done | failed | sent again | memory, MiB | set-up 50 % / 99 %, µs |\n");
-            out.push_str("|---|---|---|---|---|---|---|---|---|\n");
+            out.push_str("| contender | CPU each, µs | lowest–highest | per second | done | failed | sent again | memory, MiB | left by each, B | set-up 50 % / 99 %, µs |\n");
+            out.push_str("|---|---|---|---|---|---|---|---|---|---|\n");
             for line in &lines {
                 let setup = line
                     .setup
                     .map_or_else(|| "–".to_owned(), |(p50, p99)| format!("{p50} / {p99}"));
                 let _ = writeln!(
                     out,
-                    "| {} | {:.1} | {:.1}–{:.1} | {:.0} | {} | {} | {} | {:.1} | {setup} |",
+                    "| {} | {:.1} | {:.1}–{:.1} | {:.0} | {} | {} | {} | {:.1} | {} | {setup} |",
                     line.name.as_str(),
                     line.cpu_us,
                     line.spread.0,
@@ -206,7 +230,8 @@ impl Report {
                     line.completed,
                     line.failed,
                     line.retransmissions,
-                    line.memory_kib as f64 / 1024.0
+                    line.memory_kib as f64 / 1024.0,
+                    line.left_each
                 );
             }
             out.push('\n');
@@ -251,6 +276,7 @@ impl Report {
                 failed: group.iter().map(|one| one.failed).sum(),
                 retransmissions: group.iter().map(|one| one.retransmissions).sum(),
                 memory_kib: of(&|one| one.memory_kib as f64) as u64,
+                left_each: of(&|one| one.left_each as f64) as u64,
                 setup: middle(&|one| one.setup_p50_us).zip(middle(&|one| one.setup_p99_us)),
                 spread: (
                     cpu.iter().copied().fold(f64::MAX, f64::min),
@@ -319,5 +345,6 @@ out; the forwarder moves 6 in, 6 out and looks at nothing. CPU is that of the co
 included, from the first packet until every transaction has expired (34 s after the last answer), except for first registrations, where
 it ends with the last answer. Kamailio runs at its best here: one worker, the TLSF allocator (Debian's default one costs it four
 times the CPU), no log. SPS writes its access log and its registry file meanwhile; Kamailio keeps its
-registrations in memory only. Memory is what the process tree holds at the end of the load, shared pages counted once (PSS).
+registrations in memory only. Memory is what the process tree holds at the end of the load, shared pages counted once (PSS); what each call leaves is the growth
+during the load by the number of calls: finished calls, whose transactions absorb retransmissions for 32 s yet (5 s in Kamailio).
 ";

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::contender::{Contender, Cpus, IP, Name, cpus, on_contenders_cpu, pin};
-use crate::report::{Kind, Measured, Report};
+use crate::report::{Kind, Measured, Memory, Report};
 use crate::{meter, option, option_or};
 use sps_tests::load::calls::{self, Ends, Pace};
 use sps_tests::load::port::Port;
@@ -17,6 +17,7 @@ pub fn main(arguments: &[String]) -> Result<(), String> {
     let settings = Settings {
         seconds: option_or(arguments, "--seconds", 5.0)?,
         rounds: option_or(arguments, "--rounds", 3)?,
+        stored: option_or(arguments, "--stored", 0)?,
         apart: arguments.iter().any(|argument| argument == "--apart"),
         only: option(arguments, "--only").map(|list| list.split(',').map(str::to_owned).collect()),
     };
@@ -65,6 +66,7 @@ struct Settings {
     seconds: f64,
     rounds: u32,
     apart: bool,
+    stored: u32,
     only: Option<Vec<String>>,
 }
 
@@ -111,6 +113,9 @@ impl Bench {
             self.calls(name, Pace::Rate(rate * 0.5), Kind::HalfLoad)?;
             self.calls(name, Pace::Rate(rate * 0.1), Kind::TenthLoad)?;
         }
+        if self.settings.stored > 0 && names.contains(&Name::Sps) {
+            self.calls(Name::Sps, Pace::Window(WINDOW), Kind::Stored)?;
+        }
         self.settle();
         Ok(())
     }
@@ -120,18 +125,55 @@ impl Bench {
         let (caller, callee) = (ends.caller.addr(), ends.callee.addr());
         let folder = self.folder.path();
         let contender = on_contenders_cpu(self.cpus, || Contender::proxy(name, caller, callee, folder))?;
+        if kind == Kind::Stored {
+            self.fill(&contender)?;
+        }
         let duration = Duration::from_secs_f64(self.settings.seconds);
         let plan = calls::Plan {
             pace,
             ..calls::Plan::window(contender.addr, &contender.target, WINDOW, duration)
         };
-        let cpu_before = meter::cpu_ns(contender.root);
+        let (cpu_before, before_kib) = (meter::cpu_ns(contender.root), meter::memory_kib(contender.root));
         let outcome = calls::play(&plan, &mut ends);
-        let measured = Measured::of_calls(name, kind, &outcome, meter::memory_kib(contender.root));
+        let memory = Memory {
+            before_kib,
+            after_kib: meter::memory_kib(contender.root),
+        };
+        let measured = Measured::of_calls(name, kind, &outcome, memory);
         println!("{measured}");
         self.report.note_rate(&measured);
         self.leave(contender, cpu_before, measured);
         Ok(())
+    }
+
+    /// As many routes and as many bindings as `--stored` says: what a call costs must not depend on them.
+    fn fill(&self, contender: &Contender) -> Result<(), String> {
+        let stored = self.settings.stored;
+        println!("storing {stored} routes and {stored} bindings");
+        contender.import_routes(stored)?;
+        let mut port = Port::bind(SocketAddr::new(IP, 0)).map_err(|error| error.to_string())?;
+        let plan = registers::Plan {
+            registrar: contender.addr,
+            domain: contender.domain.clone(),
+            users: stored,
+            window: REGISTER_WINDOW,
+            first_cseq: 1,
+            duration: Duration::from_secs(600),
+            limit: u64::from(stored),
+            run: 1,
+        };
+        let outcome = registers::play(&plan, &mut port);
+        match outcome.first_failure {
+            Some(failure) => Err(format!("filling the registry: {failure}")),
+            None => {
+                // Their transactions are not part of what is measured next.
+                let until = Instant::now() + SETTLE;
+                while let Some(left) = until.checked_duration_since(Instant::now()) {
+                    std::thread::park_timeout(left);
+                }
+                Ok(())
+            }
+        }
     }
 
     fn registers(&mut self, name: Name) -> Result<(), String> {
@@ -148,10 +190,14 @@ impl Bench {
             limit: u64::from(USERS),
             run: u64::from(contender.root) << 16 | u64::from(contender.addr.port()),
         };
-        let cpu_before = meter::cpu_ns(contender.root);
+        let (cpu_before, before_kib) = (meter::cpu_ns(contender.root), meter::memory_kib(contender.root));
         let first = registers::play(&plan, &mut port);
         let cpu_between = meter::cpu_ns(contender.root);
-        let memory = meter::memory_kib(contender.root);
+        let between_kib = meter::memory_kib(contender.root);
+        let memory = Memory {
+            before_kib,
+            after_kib: between_kib,
+        };
         let mut measured = Measured::of_registers(name, Kind::FirstRegisters, &first, memory);
         measured.cpu_ns = cpu_between - cpu_before;
         println!("{measured}");
@@ -161,7 +207,11 @@ impl Bench {
         plan.duration = Duration::from_secs_f64(self.settings.seconds);
         plan.limit = MAX_REFRESHES;
         let refreshes = registers::play(&plan, &mut port);
-        let measured = Measured::of_registers(name, Kind::Refreshes, &refreshes, meter::memory_kib(contender.root));
+        let memory = Memory {
+            before_kib: between_kib,
+            after_kib: meter::memory_kib(contender.root),
+        };
+        let measured = Measured::of_registers(name, Kind::Refreshes, &refreshes, memory);
         println!("{measured}");
         self.leave(contender, cpu_between, measured);
         Ok(())
@@ -220,7 +270,10 @@ pub fn load(arguments: &[String]) -> Result<(), String> {
                 ..calls::Plan::window(proxy, &target, WINDOW, duration)
             };
             let outcome = calls::play(&plan, &mut ends);
-            println!("{}", Measured::of_calls(Name::Sps, Kind::Calls, &outcome, 0));
+            println!(
+                "{}",
+                Measured::of_calls(Name::Sps, Kind::Calls, &outcome, Memory::default())
+            );
             outcome.first_failure.map_or(Ok(()), Err)
         }
         Some("registers") => {
@@ -236,7 +289,10 @@ pub fn load(arguments: &[String]) -> Result<(), String> {
                 run: u64::from(std::process::id()),
             };
             let outcome = registers::play(&plan, &mut port);
-            println!("{}", Measured::of_registers(Name::Sps, Kind::Refreshes, &outcome, 0));
+            println!(
+                "{}",
+                Measured::of_registers(Name::Sps, Kind::Refreshes, &outcome, Memory::default())
+            );
             outcome.first_failure.map_or(Ok(()), Err)
         }
         _ => Err("load: calls or registers".into()),
