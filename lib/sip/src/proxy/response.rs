@@ -372,7 +372,10 @@ impl<W, J: Journal> Proxy<W, J> {
         let challenges = std::mem::take(&mut active.challenges);
         match active.best.take() {
             Some(Best { status: 487, bytes }) if !bytes.is_empty() => self.decide(clock, ticket, 487, bytes, todo),
-            _ if caller_cancelled => self.respond(clock, ticket, &Response::new(487), todo),
+            // §16.7 step 6: a 6xx and a lower class come first; of 4xx and 5xx we choose what a CANCEL asks for.
+            best if caller_cancelled && best.as_ref().is_none_or(|best| (400..600).contains(&best.status)) => {
+                self.respond(clock, ticket, &Response::new(487), todo);
+            }
             Some(Best { status, bytes }) if !bytes.is_empty() && best::upstream_status(status) == status => {
                 let bytes = with_challenges(bytes, status, &challenges);
                 self.decide(clock, ticket, status, bytes, todo);

@@ -602,6 +602,21 @@ fn a_cancel_is_answered_200_goes_downstream_and_ends_in_487() {
     assert_eq!(house.statuses(), [487]);
 }
 
+/// §16.7 step 6: what the callee said about all its phones outweighs that the caller gave up.
+#[test]
+fn a_6xx_that_crosses_the_cancel_goes_upstream() {
+    let mut house = house();
+    let sent = house.feed(CALLER, &invite());
+    let forwarded = sent[1].clone();
+    house.feed("10.0.0.2:5060", &answer(&forwarded, "180 Ringing"));
+    house.feed(CALLER, &request("CANCEL", "sip:bob@example.com", "a", ""));
+    let sent = house.feed("10.0.0.2:5060", &answer(&forwarded, "603 Decline"));
+    assert_eq!(
+        lines(&sent),
+        ["ACK sip:bob@10.0.0.2:5060 SIP/2.0", "SIP/2.0 603 Decline"]
+    );
+}
+
 /// §9.2: no effect on a request that has its final response.
 #[test]
 fn a_cancel_after_the_answer_changes_nothing() {
