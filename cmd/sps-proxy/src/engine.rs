@@ -179,6 +179,13 @@ impl Engine {
         self.perform(clock);
     }
 
+    /// The process ends: who still waits is told. Gives how many there were.
+    pub fn give_up(&mut self, clock: Clock) -> usize {
+        let cut = self.core.give_up(clock, &mut self.todo);
+        self.perform(clock);
+        cut
+    }
+
     /// Looks for mapped files that were made anew.
     pub fn refresh_tables(&self) {
         self.tables.refresh();

@@ -30,6 +30,8 @@ pub enum Mail {
     Refresh(oneshot::Sender<()>),
     /// Take no new requests, and say so when none is undecided.
     Drain(oneshot::Sender<()>),
+    /// The time for that is over: answer what is undecided, and say how much it was.
+    GiveUp(oneshot::Sender<usize>),
 }
 
 /// Letters that may wait for one worker; more are dropped, as a full socket drops datagrams.

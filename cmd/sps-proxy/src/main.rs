@@ -32,7 +32,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    sps_daemon::exit(run(&Args::parse()))
+    sps_daemon::main(|args: Args| run(&args))
 }
 
 /// Meet the parent, claim, report ready, serve: each step relies on the ones above it.

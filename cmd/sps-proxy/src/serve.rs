@@ -132,7 +132,7 @@ async fn commit(workers: &Workers, frozen: &Arc<Frozen>) {
     tracing::info!(configuration = frozen.number, "in force");
 }
 
-/// No new requests; waits until the last one is decided, or the time is over.
+/// No new requests; waits until the last one is decided. When the time is over the others are told so.
 async fn drain(workers: &Workers, within: Duration) {
     let all = async {
         let mut waiting = Vec::new();
@@ -145,7 +145,23 @@ async fn drain(workers: &Workers, within: Duration) {
             let _ = seen.await;
         }
     };
-    if tokio::time::timeout(within, all).await.is_err() {
-        tracing::warn!(?within, "stopping with requests under way");
+    if tokio::time::timeout(within, all).await.is_ok() {
+        return;
     }
+    let mut cut = 0;
+    for number in 0..workers.post.workers() {
+        let (done, seen) = oneshot::channel();
+        workers.post.deliver(number, Mail::GiveUp(done)).await;
+        if let Ok(Ok(here)) = tokio::time::timeout(GIVE_UP_TIMEOUT, seen).await {
+            cut += here;
+        }
+    }
+    tracing::warn!(
+        ?within,
+        requests = cut,
+        "stopping with requests under way; they got 503"
+    );
 }
+
+/// How long a worker may take to answer what is undecided.
+const GIVE_UP_TIMEOUT: Duration = Duration::from_secs(1);

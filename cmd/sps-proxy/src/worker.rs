@@ -333,6 +333,11 @@ impl Worker {
                 self.engine.drain();
                 self.draining = Some(done);
             }
+            Mail::GiveUp(done) => {
+                let cut = self.engine.give_up(clock);
+                self.send_all(clock);
+                let _ = done.send(cut);
+            }
         }
     }
 

@@ -13,6 +13,9 @@ use crate::transaction::{self, NonInviteClient, State};
 /// RFC 3326 §2: told to branches that lose because another one answered.
 pub(super) const COMPLETED_ELSEWHERE: &[u8] = b"Reason: SIP;cause=200;text=\"Call completed elsewhere\"\r\n";
 
+/// Seconds after which a server that ends is worth another try: its successor starts in one.
+const RETRY_AFTER: &[u8] = b"2";
+
 /// Longest Reason of a CANCEL that is handed on.
 const MAX_REASON_LEN: usize = 512;
 
@@ -73,6 +76,33 @@ impl<W, J: Journal> Proxy<W, J> {
         }
         self.cancel_branches(clock, ticket, todo);
         self.settle(clock, ticket, todo);
+    }
+
+    /// The process ends: every request still undecided gets 503 with Retry-After (§21.5.4), so that its caller need not find out
+    /// by waiting, and what rings for it is cancelled. Gives how many there were.
+    pub fn give_up(&mut self, clock: Clock, todo: &mut Vec<Action>) -> usize {
+        let undecided: Vec<Ticket> = self
+            .contexts
+            .iter()
+            .filter(|(_, context)| context.active.is_some())
+            .map(|(slot, context)| Ticket {
+                slot: slot as u32,
+                serial: context.serial,
+            })
+            .collect();
+        for ticket in &undecided {
+            if let Some(active) = self.active(*ticket) {
+                active.cancelled = true;
+                active.waiting.clear();
+            }
+            self.cancel_branches(clock, *ticket, todo);
+            let response = Response {
+                extra: &[("Retry-After", RETRY_AFTER)],
+                ..Response::new(503)
+            };
+            self.respond(clock, *ticket, &response, todo);
+        }
+        undecided.len()
     }
 
     /// Cancels every branch that is still pending (§16.7 step 10, §16.10).

@@ -980,6 +980,27 @@ fn while_draining_new_requests_are_sent_elsewhere_and_old_ones_end() {
     assert_eq!(house.core.undecided_requests(), 0);
 }
 
+/// §21.5.4
+#[test]
+fn who_still_waits_when_the_process_ends_is_told_and_what_rings_is_cancelled() {
+    let mut house = house();
+    let sent = house.feed(CALLER, &invite());
+    house.feed("10.0.0.2:5060", &answer(&sent[1], "180 Ringing"));
+    let mut todo = Vec::new();
+    assert_eq!(house.core.give_up(house.clock, &mut todo), 1);
+    let sent = house.perform(todo);
+    assert_eq!(
+        lines(&sent),
+        [
+            "CANCEL sip:bob@10.0.0.2:5060 SIP/2.0",
+            "SIP/2.0 503 Service Unavailable"
+        ]
+    );
+    assert_eq!(sent[1].header("Retry-After"), ["2"]);
+    assert_eq!(house.statuses(), [503]);
+    assert_eq!(house.core.undecided_requests(), 0);
+}
+
 /// §16.6: what a proxy need not touch leaves byte for byte.
 #[test]
 fn bodies_and_unknown_headers_pass_untouched() {
