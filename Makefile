@@ -34,6 +34,12 @@ build:
 	$(CARGO) build --release --locked $(PROGRAMS:%=-p %)
 
 run: build
+	@printf '%s\n' \
+	    'To place a call, in two more shells (SIPp is in the package sip-tester):' \
+	    '  sipp -sn uas -i 127.0.0.1 -p 5070' \
+	    '  $(TARGET)/release/spsctl --root $(TARGET)/run registration add sip:bob@$(RUN_DOMAIN) sip:bob@127.0.0.1:5070' \
+	    '  sipp -sn uac -i 127.0.0.1 -p 5080 -s bob -m 1 127.0.0.1:$(RUN_PORT)' \
+	    'A phone registers by itself: server 127.0.0.1:$(RUN_PORT), address sip:alice@$(RUN_DOMAIN), any password.' ''
 	scripts/run.sh "$(TARGET)/release" "$(TARGET)/run" "$(RUN_DOMAIN)" "$(RUN_PORT)"
 
 # Formatting and lints. Distributions pack rustfmt and clippy apart from rustc, so their absence is a skip, not a failure.
