@@ -321,7 +321,9 @@ fn machine() -> String {
         .unwrap_or_default();
     let model = model.trim_start_matches(['\t', ' ', ':']);
     let count = info.lines().filter(|line| line.starts_with("processor")).count();
-    let kernel = read("/proc/sys/kernel/osrelease");
+    // The first two numbers: what comes after them is the distribution's.
+    let release = read("/proc/sys/kernel/osrelease");
+    let kernel = release.split('.').take(2).collect::<Vec<_>>().join(".");
     let kamailio = sps_tests::process::find("kamailio").map(|program| {
         let said = sps_tests::process::run_within(sps_tests::PATIENCE, program, &["-v"]).stdout;
         said.lines().next().unwrap_or_default().to_owned()
@@ -341,10 +343,14 @@ Written by `make bench` (`BENCH_SECONDS=n` sets the length of each load; 5 by de
 A generator in one thread plays all callers and callees over UDP on loopback, with batched sockets, pinned to one processor;
 the contender has another one to itself. Every load gets a fresh contender; contenders take turns over the rounds; the figures
 are medians of the rounds. A call is INVITE-100-180-200-ACK-BYE-200, stateful and record-routed: 6 datagrams into the proxy, 7
-out; the forwarder moves 6 in, 6 out and looks at nothing. CPU is that of the contender's whole process tree, kernel time
-included, from the first packet until every transaction has expired (34 s after the last answer), except for first registrations, where
-it ends with the last answer. Kamailio runs at its best here: one worker, the TLSF allocator (Debian's default one costs it four
-times the CPU), no log. SPS writes its access log and its registry file meanwhile; Kamailio keeps its
-registrations in memory only. Memory is what the process tree holds at the end of the load, shared pages counted once (PSS); what each call leaves is the growth
-during the load by the number of calls: finished calls, whose transactions absorb retransmissions for 32 s yet (5 s in Kamailio).
+out; the forwarder moves 6 in, 6 out and looks at nothing.
+
+CPU is that of the contender's whole process tree, kernel time included, from the first packet until every transaction has
+expired (34 s after the last answer), except for first registrations, where it ends with the last answer. Kamailio runs at its
+best here: one worker, the TLSF allocator (Debian's default one costs it four times the CPU), no log, registrations in memory
+only. SPS writes its access log and its registry file meanwhile.
+
+Memory is what the process tree holds at the end of the load, shared pages counted once (PSS). What each call leaves is the
+growth during the load by the number of calls: calls that are over, whose transactions absorb retransmissions for 32 s yet (5 s
+in Kamailio).
 ";
