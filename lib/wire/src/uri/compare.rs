@@ -38,8 +38,10 @@ fn sip_params_match(left: Params<'_>, right: Params<'_>) -> bool {
     // One of these in one URI alone differs from its absence, even with the default value. The RFC says so of the
     // first four, and shows it of transport in its examples.
     const NEVER_IGNORED: [&[u8]; 5] = [b"user", b"ttl", b"method", b"maddr", b"transport"];
+    // A name may stand once (§19.1.1); where it does not, the first one counts on both sides.
+    let first = |param: Param<'_>| left.get(param.name).flatten();
     left.into_iter().all(|param| match right.get(param.name) {
-        Some(value) => values_equal(param.value, value),
+        Some(value) => values_equal(first(param), value),
         None => !NEVER_IGNORED.iter().any(|name| eq_ignore_case(name, param.name)),
     })
 }
@@ -124,9 +126,10 @@ fn tel_equal(left: &Uri<'_>, right: &Uri<'_>) -> bool {
 
 fn tel_params_match(left: Params<'_>, right: Params<'_>) -> bool {
     left.into_iter().all(|param| {
+        let first = left.find(param.name).unwrap_or(param);
         right
             .find(param.name)
-            .is_some_and(|other| tel_param_equal(param, other))
+            .is_some_and(|other| tel_param_equal(first, other))
     })
 }
 
@@ -160,6 +163,14 @@ mod tests {
     }
 
     /// The examples of RFC 3261 §19.1.4.
+    /// A URI equals itself even where it breaks §19.1.1.
+    #[test]
+    fn of_a_parameter_given_twice_the_first_counts() {
+        assert!(same("sip:;@a;i=a;i=0", "sip:;@a;i=a;i=0"));
+        assert!(same("tel:1;a=1;a=2", "tel:1;a=1;a=2"));
+        assert!(!same("sip:a@b;ttl=1;ttl=2", "sip:a@b;ttl=2;ttl=1"));
+    }
+
     #[test]
     fn equal_by_the_book() {
         for (left, right) in [
