@@ -147,6 +147,9 @@ impl<W, J: Journal> Proxy<W, J> {
     }
 
     /// The registrar answered the request behind `ticket`; `bytes` go upstream as they are.
+    ///
+    /// Nothing is kept of it: what comes again is put to the registrar again, whose answer to a REGISTER repeated with the same
+    /// Call-ID and CSeq is the same (a stateless UAS, RFC 3261 §8.2.7). A million phones that boot at once leave no trace.
     pub fn on_service_response(
         &mut self,
         clock: Clock,
@@ -158,6 +161,9 @@ impl<W, J: Journal> Proxy<W, J> {
         if self.undecided(ticket) && self.active(ticket).is_some() {
             self.set_stage(ticket, "registrar");
             self.decide(clock, ticket, status, bytes, todo);
+            if self.context(ticket).is_some() {
+                self.remove_context(ticket, todo);
+            }
         }
     }
 

@@ -246,12 +246,25 @@ fn a_register_for_us_goes_to_the_registrar_and_its_answer_back() {
         &mut todo,
     );
     assert_eq!(lines(&house.perform(todo)), ["SIP/2.0 200 OK"]);
-    assert_eq!(
-        lines(&house.feed(CALLER, &request("REGISTER", "sip:example.com", "a", ""))),
-        ["SIP/2.0 200 OK"],
-        "from memory"
-    );
+    assert_eq!(house.core.transactions(), 0, "nothing is kept of it (§8.2.7)");
+}
+
+/// §17.2.2, §8.2.7
+#[test]
+fn a_register_that_comes_again_is_absorbed_while_the_registrar_thinks_and_asked_anew_afterwards() {
+    let mut house = house();
+    let register = request("REGISTER", "sip:example.com", "a", "");
+    house.feed(CALLER, &register);
+    assert!(house.feed(CALLER, &register).is_empty());
     assert_eq!(house.served.len(), 1);
+    let mut todo = Vec::new();
+    let bytes = Bytes::from_static(b"SIP/2.0 200 OK\r\n\r\n");
+    house
+        .core
+        .on_service_response(house.clock, house.served[0], 200, bytes, &mut todo);
+    assert_eq!(lines(&house.perform(todo)), ["SIP/2.0 200 OK"]);
+    assert!(house.feed(CALLER, &register).is_empty());
+    assert_eq!(house.served.len(), 2);
 }
 
 /// §16.6: what a proxy need not touch leaves byte for byte.
