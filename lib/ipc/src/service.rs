@@ -47,7 +47,7 @@ pub enum ToService<'a> {
         /// Milliseconds since the Unix epoch at which it was received.
         received_at_ms: u64,
         /// The request as received.
-        #[serde(borrow)]
+        #[serde(borrow, with = "serde_bytes")]
         message: &'a [u8],
     },
     /// The final response (or a 408 of our own) to what the service originated.
@@ -55,7 +55,7 @@ pub enum ToService<'a> {
         /// Id of the [`FromService::Originate`].
         id: u64,
         /// The response as received.
-        #[serde(borrow)]
+        #[serde(borrow, with = "serde_bytes")]
         message: &'a [u8],
     },
 }
@@ -68,7 +68,7 @@ pub enum FromService<'a> {
         /// Id of the [`ToService::Request`].
         id: u64,
         /// The whole response, ready to leave.
-        #[serde(borrow)]
+        #[serde(borrow, with = "serde_bytes")]
         message: &'a [u8],
     },
     /// The service refuses to look at a request now (its own bounds are reached); the proxy answers 500 with Retry-After.
@@ -83,7 +83,7 @@ pub enum FromService<'a> {
         /// The flow to send it by.
         flow: Flow,
         /// The whole request but for the topmost Via, which the proxy adds.
-        #[serde(borrow)]
+        #[serde(borrow, with = "serde_bytes")]
         message: &'a [u8],
     },
 }
