@@ -90,6 +90,14 @@ impl Bench {
     fn everything(&mut self) -> Result<(), String> {
         let mut names = [Name::Forwarder, Name::Kamailio, Name::Sps].to_vec();
         if let Some(only) = &self.settings.only {
+            if let Some(unknown) = only
+                .iter()
+                .find(|wanted| names.iter().all(|name| name.as_str() != *wanted))
+            {
+                return Err(format!(
+                    "--only {unknown}: the contenders are forwarder, kamailio and sps"
+                ));
+            }
             names.retain(|name| only.iter().any(|wanted| wanted == name.as_str()));
         }
         if sps_tests::process::find("kamailio").is_none() {
