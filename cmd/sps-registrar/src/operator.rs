@@ -11,6 +11,7 @@ use sps_registry::{AorRecord, Cursor, Expiry, Kind, RecordView};
 use sps_sip::registrar::Refusal;
 use sps_store::StaticRegistration;
 use sps_wire::Uri;
+use sps_wire::uri::with_scheme;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
@@ -328,20 +329,6 @@ fn not_stored(refusal: Refusal) -> Reply {
     match refusal.status {
         513 => refused(DATA_ERROR, "the contacts of this address are too large to be stored"),
         _ => refused(STORAGE, "the registry takes no new contacts: the disk is full"),
-    }
-}
-
-/// `alice@host` is meant as `sip:alice@host`.
-fn with_scheme(text: &str) -> String {
-    const SCHEMES: [&str; 3] = ["sip:", "sips:", "tel:"];
-    let has_scheme = SCHEMES.iter().any(|scheme| {
-        text.get(..scheme.len())
-            .is_some_and(|head| head.eq_ignore_ascii_case(scheme))
-    });
-    if has_scheme {
-        text.to_owned()
-    } else {
-        format!("sip:{text}")
     }
 }
 

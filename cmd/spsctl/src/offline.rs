@@ -10,6 +10,7 @@ use sps_ipc::registrar_ctl::{Binding, Lifetime, Record, Reply, Request};
 use sps_registry::{BindingView, Cursor, Kind, OpenError, RegistryReader};
 use sps_store::{Database, StaticRegistration};
 use sps_wire::Uri;
+use sps_wire::uri::with_scheme;
 
 use crate::fail;
 
@@ -247,18 +248,6 @@ fn uri(text: &str, what: &str, example: &str) -> Result<String, Failure> {
 
 fn contact_uri(text: &str) -> Result<String, Failure> {
     uri(text, "contact", "sip:alice@192.0.2.7:5060")
-}
-
-fn with_scheme(text: &str) -> String {
-    let has_scheme = ["sip:", "sips:", "tel:"].iter().any(|scheme| {
-        text.get(..scheme.len())
-            .is_some_and(|head| head.eq_ignore_ascii_case(scheme))
-    });
-    if has_scheme {
-        text.to_owned()
-    } else {
-        format!("sip:{text}")
-    }
 }
 
 fn is_same(left: &str, right: &str) -> bool {

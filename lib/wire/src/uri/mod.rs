@@ -3,10 +3,12 @@
 mod aor;
 mod compare;
 mod host;
+mod typed;
 
 pub use aor::canonical_aor;
 pub use compare::equal;
 pub use host::Host;
+pub use typed::with_scheme;
 
 use crate::{
     Malformed, Params,
