@@ -4,6 +4,7 @@
 #   make run       an instance under target/run on loopback, in the foreground
 #   make test      everything, as the gate runs it: checks, unit tests, system tests, list of skips
 #   make check     the quick offline part of it
+#   make conformance  tests/conformance/README.md from the tables beside it
 #   make bench     SPS beside Debian's Kamailio and a bare forwarder; BENCH_SECONDS=n lengthens each run
 #   make install   programs, pages, samples, completions; honours DESTDIR and PREFIX
 #   make clean
@@ -28,7 +29,7 @@ BIN ?= $(TARGET)/release
 SKIPS := $(TARGET)/skips.txt
 LOG := $(TARGET)/test.log
 
-.PHONY: build run test check bench install clean peers lint
+.PHONY: build run test check conformance bench install clean peers lint
 
 build:
 	$(CARGO) build --release --locked $(PROGRAMS:%=-p %)
@@ -56,7 +57,7 @@ lint:
 check: lint
 	$(CARGO) build --locked --workspace --bins
 	SPS_BIN_DIR="$(TARGET)/debug" $(CARGO) test --locked --workspace --lib --bins
-	SPS_BIN_DIR="$(TARGET)/debug" $(CARGO) test --locked -p sps-tests --test man_pages
+	SPS_BIN_DIR="$(TARGET)/debug" $(CARGO) test --locked -p sps-tests --test man_pages --test conformance
 
 # A failed check or test does not keep the others from running; all of it is told at the end.
 test: peers
@@ -74,6 +75,10 @@ test: peers
 # Foreign peers from the distribution. Without them, and without the right to install them, their tests are skipped and say so.
 peers:
 	tests/peers.sh $(PEERS)
+
+# Which test shows which clause of which RFC.
+conformance:
+	$(CARGO) run --locked -p sps-tests --bin sps-conformance
 
 bench: build
 	$(CARGO) build --release --locked -p sps-tests --bin sps-bench

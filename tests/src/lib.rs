@@ -9,6 +9,7 @@
 pub mod agent;
 pub mod baresip;
 pub mod call;
+pub mod conformance;
 pub mod dns;
 pub mod instance;
 pub mod kamailio;
