@@ -1,5 +1,7 @@
 //! Forking: an AOR with several contacts, tried at once or one after the other (RFC 3261 §16.6, §16.7).
 
+use std::time::Duration;
+
 use sps_tests::net::V4;
 use sps_tests::{Agent, Dialog, Instance, Message, Options, Uas, bounded, wait_until};
 
@@ -228,5 +230,42 @@ fn a_message_forks_and_has_one_answer() {
             "OPTIONS",
             "no second answer to the MESSAGE came in between"
         );
+    });
+}
+
+/// RFC 5393 §5.3.3, §5.3.3.1: phones beyond the request's Max-Breadth ring when others have ended; the configuration bounds
+/// what comes in.
+#[test]
+fn max_breadth_bounds_how_many_phones_ring_at_once() {
+    bounded(|| {
+        let mut caller = Agent::udp(V4);
+        let mut phones = [Agent::udp(V4), Agent::udp(V4), Agent::udp(V4)];
+        let sps = Instance::start(Options::new().section("[proxy]\nmax_breadth = 2"));
+        let contacts: Vec<String> = phones.iter().map(|phone| phone.uri("c")).collect();
+        team(&sps, &contacts.iter().map(String::as_str).collect::<Vec<_>>());
+        let invite = caller.request("INVITE", &sps.uri("team")).with("Max-Breadth", "50");
+        caller.send(sps.addr(), &invite);
+        let mut ringing = Vec::new();
+        let mut silent = Vec::new();
+        for (at, phone) in phones.iter_mut().enumerate() {
+            match phone.try_receive(Duration::from_millis(300)) {
+                Some(got) => ringing.push((at, got)),
+                None => silent.push(at),
+            }
+        }
+        let breadths: Vec<_> = ringing
+            .iter()
+            .map(|(_, got)| got.message.values("Max-Breadth"))
+            .collect();
+        assert_eq!(breadths, [["1"], ["1"]]);
+        let (busy, got) = &ringing[0];
+        phones[*busy].reply(got, &got.message.response(486, "Busy Here").to_tag("busy"));
+        let third = &mut phones[silent[0]];
+        let got = third.expect_request("INVITE");
+        assert_eq!(got.message.values("Max-Breadth"), ["1"]);
+        third.reply(&got, &got.message.response(603, "Decline").to_tag("no"));
+        let (other, got) = &ringing[1];
+        phones[*other].reply(got, &got.message.response(486, "Busy Here").to_tag("busy"));
+        assert_eq!(caller.final_response().status(), Some(603));
     });
 }

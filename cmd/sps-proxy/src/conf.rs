@@ -59,6 +59,7 @@ impl WorkerConf {
             ours: proxy::Ours(Arc::new(move |uri| ours.is_ours(uri))),
             keys: proxy::Keys::new(&keys),
             max_transactions: (conf.proxy.max_transactions / workers).clamp(1, MAX_TRANSACTIONS),
+            max_breadth: conf.proxy.max_breadth,
             max_targets: route.max_targets,
             registrar: conf.registrar.enabled,
             draining: false,

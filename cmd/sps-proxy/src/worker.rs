@@ -523,6 +523,7 @@ fn add(a: sps_net::udp::UdpCounters, b: sps_net::udp::UdpCounters) -> sps_net::u
         received: a.received + b.received,
         sent: a.sent + b.sent,
         kernel_drops: a.kernel_drops + b.kernel_drops,
+        keepalives: a.keepalives + b.keepalives,
         truncated: a.truncated + b.truncated,
         refused: a.refused + b.refused,
         send_errors: a.send_errors + b.send_errors,

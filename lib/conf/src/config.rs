@@ -83,6 +83,8 @@ pub struct Proxy {
     pub record_route: bool,
     /// How several contacts of equal standing are tried.
     pub fork: Fork,
+    /// RFC 5393 §5.3.3: branches of one request at once, those that other proxies begin for it included.
+    pub max_breadth: u16,
     /// T1, the estimate of a round trip (RFC 3261 §17.1.1.1).
     pub t1: Duration,
     /// T2, the longest wait between retransmissions of a non-INVITE request.

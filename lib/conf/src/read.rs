@@ -249,6 +249,7 @@ fn proxy(mut section: Section, notes: &mut Notes) -> Proxy {
     let fork = s
         .choice(notes, "fork", Some(Fork::Parallel), &words)
         .unwrap_or(Fork::Parallel);
+    let max_breadth = s.integer(notes, "max_breadth", 60, 1..=1_000, "");
     let t1 = s.integer(notes, "t1_ms", 500, 10..=10_000, "milliseconds");
     let t2 = s.integer(notes, "t2_ms", 4_000, 10..=60_000, "milliseconds");
     let t4 = s.integer(notes, "t4_ms", 5_000, 10..=60_000, "milliseconds");
@@ -265,6 +266,7 @@ fn proxy(mut section: Section, notes: &mut Notes) -> Proxy {
     Proxy {
         record_route,
         fork,
+        max_breadth: max_breadth.into_inner() as u16,
         t1: milliseconds(t1),
         t2: milliseconds(t2),
         t4: milliseconds(t4),

@@ -68,6 +68,9 @@ impl Config {
         );
         let comment = "Several phones of one user: all at once (\"parallel\") or one after the other (\"sequential\").";
         key(out, comment, "fork", text(proxy.fork.as_str()));
+        let comment =
+            "Branches of one request that may live at once, those that other proxies begin included (RFC 5393).";
+        key(out, comment, "max_breadth", proxy.max_breadth);
         let comment = "RFC 3261's timers: T1 is a round trip, T2 the longest wait between repetitions, T4 the life\n\
                        of a message in the network. The timers A to K follow from them.";
         key(out, comment, "t1_ms", proxy.t1.as_millis());
@@ -266,6 +269,7 @@ address = "2001:db8::1"
 [proxy]
 record_route = false
 fork = "sequential"
+max_breadth = 13
 t1_ms = 0x100
 t2_ms = 2_000
 t4_ms = 3000

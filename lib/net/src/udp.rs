@@ -72,6 +72,8 @@ pub struct UdpCounters {
     pub sent: u64,
     /// Datagrams the kernel dropped because the receive buffer was full (`SO_RXQ_OVFL`).
     pub kernel_drops: u64,
+    /// Datagrams of line ends and zeros alone, or of nothing, by which phones keep their NAT open: dropped unseen.
+    pub keepalives: u64,
     /// Datagrams longer than a slot (none can be): dropped.
     pub truncated: u64,
     /// Datagrams refused by [`Udp::send`] because the queue was full.
@@ -154,7 +156,8 @@ impl Udp {
     }
 
     /// Takes what has arrived, in batches, until the socket is empty or the turn's bound is reached; in the latter case
-    /// [`readable`](Self::readable) is ready at once. Returns how many datagrams were handed to `take`; zero is no error.
+    /// [`readable`](Self::readable) is ready at once. Returns how many datagrams came, keep-alives included, which `take`
+    /// does not get to see; zero is no error.
     ///
     /// # Errors
     /// What `recvmmsg` said, `WouldBlock` and pending ICMP errors excepted.
@@ -181,6 +184,10 @@ impl Udp {
                     continue;
                 }
                 taken += 1;
+                if is_keepalive(datagram.bytes) {
+                    self.counters.keepalives += 1;
+                    continue;
+                }
                 take(Datagram {
                     bytes: datagram.bytes,
                     remote: datagram.remote,
@@ -328,6 +335,11 @@ pub async fn any_writable(sockets: &[Udp]) {
     }
 }
 
+/// Nothing but line ends and zeros. RFC 5626 §4.4.1 forbids CRLF on UDP, and phones send it there all the same, or four zeros.
+fn is_keepalive(bytes: &[u8]) -> bool {
+    bytes.len() <= MAX_KEEPALIVE_LEN && bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0))
+}
+
 /// Registers with the reactor for `interest` alone. A tokio `UdpSocket` would also watch for room to write and be woken after
 /// every datagram it sent.
 // The replacement of this constructor is unsafe: it trusts the caller that `T` keeps its descriptor. `UdpSocket` and
@@ -337,6 +349,8 @@ fn watch<T: AsRawFd>(descriptor: T, interest: Interest) -> io::Result<AsyncFd<T>
     AsyncFd::with_interest(descriptor, interest)
 }
 
+/// What is longer is noise of another kind.
+const MAX_KEEPALIVE_LEN: usize = 32;
 /// Failed calls in one turn before the socket's error is believed.
 const MAX_FAILURES: usize = 8;
 /// ICMP errors kept for [`Udp::errors`] before receiving stops for this turn.
@@ -372,6 +386,19 @@ mod tests {
         found.unwrap()
     }
 
+    /// RFC 5626 §4.4.1, and what phones make of it: dropped without an answer, counted, and nobody is woken for it.
+    #[tokio::test]
+    async fn keepalives_are_counted_and_nobody_sees_them() {
+        let (mut ours, mut theirs) = (open(ANY), open(ANY));
+        for bytes in [&b""[..], b"\r\n", b"\r\n\r\n", b"\0\0\0\0", b"\0\r\nx"] {
+            assert!(ours.send(theirs.local_addr(), None, Bytes::from_static(bytes), 0));
+        }
+        ours.flush(no_failure);
+        assert_eq!(next(&mut theirs).await.0, b"\0\r\nx");
+        let counters = theirs.counters();
+        assert_eq!((counters.received, counters.keepalives), (5, 4));
+    }
+
     #[tokio::test]
     async fn a_burst_is_taken_in_turns_and_none_is_forgotten() {
         let conf = UdpConf {
@@ -380,8 +407,8 @@ mod tests {
         };
         let mut theirs = Udp::new(UdpSocket::bind(ANY).unwrap(), &conf).unwrap();
         let mut ours = open(ANY);
-        for round in 0..3 {
-            for i in 0..200 {
+        for round in 1..4 {
+            for i in 1..=200 {
                 assert!(ours.send(theirs.local_addr(), None, Bytes::from(vec![round; i]), 0));
             }
             ours.flush(no_failure);
@@ -391,7 +418,7 @@ mod tests {
                 let taken = theirs.receive(|datagram| lens.push(datagram.bytes.len())).unwrap();
                 assert!(taken < 40 + sps_mmsg::BATCH, "{taken} in one turn");
             }
-            assert_eq!(lens, (0..200).collect::<Vec<_>>());
+            assert_eq!(lens, (1..=200).collect::<Vec<_>>());
         }
         assert_eq!((ours.counters().sent, theirs.counters().received), (600, 600));
         // Drained: not ready any more, until something comes.

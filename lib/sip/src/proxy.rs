@@ -10,6 +10,7 @@
 //! of every finished server transaction (the access log).
 
 mod best;
+mod breadth;
 mod cancel;
 mod check;
 mod conf;

@@ -270,12 +270,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<'_, S> {
         }
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
-            self.begun_at = None;
         } else if consumed {
             // What is left of a big read is little: it shall not hold all of the read's memory.
             self.buffer = BytesMut::from(&self.buffer[..]);
-            self.begun_at = Some(now);
-        } else if self.begun_at.is_none() {
+        }
+        if !self.framer.is_inside() {
+            // Nothing, or a line end of which the next byte tells whether it is half a ping: no message has begun.
+            self.begun_at = None;
+        } else if consumed || self.begun_at.is_none() {
             self.begun_at = Some(now);
         }
     }

@@ -283,6 +283,32 @@ async fn a_ping_is_answered_between_messages() {
     .await;
 }
 
+/// RFC 3261 §7.5: a lone CRLF, which phones send to keep their NAT open, begins no message that would have to be finished.
+#[tokio::test(start_paused = true)]
+async fn a_lone_line_end_is_no_message_begun() {
+    local(async {
+        let (mut worker, mut theirs, flow) = Worker::piped(conf(), 4096).await;
+        for begin in [&b"\r\n"[..], b"\r\n\r"] {
+            theirs.write_all(begin).await.unwrap();
+            settle().await;
+            advance(20 * SECOND).await;
+            settle().await;
+            assert!(worker.is_quiet(), "{begin:?}");
+            theirs
+                .write_all(&[&b"\r\n"[begin.len() - 2..], &message("")].concat())
+                .await
+                .unwrap();
+            assert_eq!(worker.message().await, (flow, message("").into()));
+        }
+        // What follows it must be finished in time all the same.
+        theirs.write_all(b"\r\nMESSAGE").await.unwrap();
+        let begun = Instant::now();
+        assert_eq!(worker.closed().await, (flow, CloseReason::HeaderTimeout));
+        assert_eq!(begun.elapsed(), 5 * SECOND);
+    })
+    .await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_too_long_can_still_be_answered() {
     local(async {

@@ -4,6 +4,7 @@ use sps_wire::uri::{Scheme, Uri};
 use sps_wire::{Message, Method, Name};
 
 use super::conf::Conf;
+use super::sent_by::SentBy;
 use super::token::{BranchToken, feed, finish};
 
 /// Why a request is refused: what the response says.
@@ -34,11 +35,11 @@ impl Refusal {
 }
 
 /// §16.3 steps 1 to 5. Step 6 (Proxy-Authorization) is a stage of routing.
-pub(super) fn check(message: Message<'_>, loop_hash: u64) -> Result<(), Refusal> {
+pub(super) fn check(message: Message<'_>, sent_by: &SentBy, loop_hash: u64) -> Result<(), Refusal> {
     reasonable_syntax(message)?;
     uri_scheme(message)?;
     max_forwards(message)?;
-    loop_detection(message, loop_hash)?;
+    loop_detection(message, sent_by, loop_hash)?;
     proxy_require(message)
 }
 
@@ -75,8 +76,9 @@ fn max_forwards(message: Message<'_>) -> Result<(), Refusal> {
     }
 }
 
-/// §16.3 step 4 as RFC 5393 §4.2.2 has it: a Via of ours whose loop hash is that of this request.
-fn loop_detection(message: Message<'_>, loop_hash: u64) -> Result<(), Refusal> {
+/// §16.3 step 4 as RFC 5393 §4.2.2 has it: a Via of ours, by its sent-by, whose loop hash is that of this request. (Another
+/// member of a farm makes the same hash by the same keys: what came from it has not looped.)
+fn loop_detection(message: Message<'_>, sent_by: &SentBy, loop_hash: u64) -> Result<(), Refusal> {
     for via in message.vias() {
         // RFC 5393 §4.2.4: another element's Via need not please us.
         let Ok(via) = via else { continue };
@@ -84,6 +86,7 @@ fn loop_detection(message: Message<'_>, loop_hash: u64) -> Result<(), Refusal> {
             .branch()
             .and_then(BranchToken::parse)
             .is_some_and(|token| token.loop_hash == loop_hash)
+            && sent_by.is_ours(&via)
         {
             return Err(Refusal::plain(482));
         }

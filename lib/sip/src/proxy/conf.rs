@@ -33,6 +33,8 @@ pub struct Conf {
     pub keys: Keys,
     /// Server transactions at once; over it a request gets 503 without Retry-After.
     pub max_transactions: usize,
+    /// RFC 5393 §5.3.3: branches of one request at once, here and further on; what a request without Max-Breadth gets.
+    pub max_breadth: u16,
     /// Targets of one request at most; the rest of the target set is left out, worst q first.
     pub max_targets: usize,
     /// Whether REGISTER for our domains is answered by the registrar behind us.

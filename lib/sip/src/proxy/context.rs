@@ -47,6 +47,8 @@ pub(super) struct Active<W> {
     pub received_ms: u64,
     pub route: RouteFacts,
     pub loop_hash: u64,
+    /// RFC 5393 §5.3.2: Incoming Max-Breadth.
+    pub breadth: u16,
     /// Targets not yet tried, best first.
     pub waiting: SmallVec<[Target<W>; 1]>,
     pub branches: SmallVec<[Branch<W>; 1]>,
@@ -108,6 +110,8 @@ pub(super) struct Branch<W> {
     /// Place in the table of client transactions.
     pub client: Option<Ticket>,
     pub done: bool,
+    /// Its share of the request's Max-Breadth.
+    pub breadth: u16,
     /// Best status so far, for failover: what the last destination said.
     pub status: u16,
 }

@@ -6,10 +6,10 @@ use sps_wire::flow::{Destination, Flow, Transport};
 use sps_wire::uri::Uri;
 use sps_wire::{Edits, Message, Method, Name, Patch, Response};
 
-use super::conf::{Conf, Fork};
+use super::conf::Conf;
 use super::context::{Active, Branch, Cancel, Client, ClientMachine, Leave, Server};
 use super::token::{BranchToken, RouteToken};
-use super::{Action, BranchTicket, Clock, Journal, Proxy, Reach, Target, Ticket, receive, request_uri};
+use super::{Action, BranchTicket, Clock, Journal, Proxy, Reach, Target, Ticket, breadth, receive, request_uri};
 use crate::transaction::{InviteClient, NonInviteClient};
 
 impl<W, J: Journal> Proxy<W, J> {
@@ -107,26 +107,21 @@ impl<W, J: Journal> Proxy<W, J> {
         }
     }
 
-    /// Begins the next targets: all of the highest q, or one if forking is sequential (§16.6).
+    /// Begins the next targets: all of the highest q, or one if forking is sequential (§16.6), but no more than the request has
+    /// breadth for (RFC 5393 §5.3.3).
     pub(super) fn begin_branches(&mut self, ticket: Ticket, todo: &mut Vec<Action>) {
         let fork = self.conf.fork;
         let Some(active) = self.active(ticket) else { return };
         let first = active.branches.len();
-        let Some(q) = active.waiting.last().map(|target| target.q) else {
-            return;
-        };
-        while active.waiting.last().is_some_and(|target| target.q == q)
-            && let Some(target) = active.waiting.pop()
-        {
+        for breadth in breadth::shares(active, fork) {
+            let Some(target) = active.waiting.pop() else { break };
             active.branches.push(Branch {
                 target,
                 client: None,
                 done: false,
+                breadth,
                 status: 0,
             });
-            if fork == Fork::Sequential {
-                break;
-            }
         }
         for branch in first..active.branches.len() {
             let ticket = BranchTicket {
@@ -172,6 +167,7 @@ impl<W, J: Journal> Proxy<W, J> {
             clock,
             active,
             target: &branch.target,
+            breadth: branch.breadth,
             leave: &leave,
         };
         copy.write(branch_token, &mut self.edits, &mut self.out);
@@ -303,6 +299,7 @@ struct BranchCopy<'a, W> {
     clock: Clock,
     active: &'a Active<W>,
     target: &'a Target<W>,
+    breadth: u16,
     leave: &'a Leave,
 }
 
@@ -392,6 +389,18 @@ impl<W> BranchCopy<'_, W> {
             _ => patch.insert(start, b"Max-Forwards: 70\r\n"),
         }
 
+        // RFC 5393 §5.3.3: one Max-Breadth in every copy.
+        match message.first(Name::MaxBreadth) {
+            Some(header) => patch.replace_with(header.value_range(), |out| {
+                sps_wire::write::write_u32(u32::from(self.breadth), out)
+            }),
+            None => patch.insert_with(start, |out| {
+                out.extend_from_slice(b"Max-Breadth: ");
+                sps_wire::write::write_u32(u32::from(self.breadth), out);
+                out.extend_from_slice(b"\r\n");
+            }),
+        }
+
         // §18.2.1: what the transport saw of the previous hop. Step 10: a stream needs Content-Length.
         if let Ok(via) = message.top_via() {
             receive::stamp(message, active.flow).patch(&via, &mut patch);
@@ -416,6 +425,7 @@ impl<W> BranchCopy<'_, W> {
             active,
             target,
             leave,
+            ..
         } = *self;
         let came_by = conf
             .listener_at(active.flow.transport, &active.flow.local)

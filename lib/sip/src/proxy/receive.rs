@@ -12,7 +12,7 @@ use sps_wire::{Index, Message, Method, Name, Response, ViaStamp};
 use super::check::{self, Refusal};
 use super::context::{Active, Context, RouteFacts, Server};
 use super::token::Travel;
-use super::{Action, Clock, Finished, Journal, Leave, Proxy, Ticket, request_uri};
+use super::{Action, Clock, Finished, Journal, Leave, Proxy, Ticket, breadth, request_uri};
 use crate::timers::TimerConf;
 use crate::transaction::{InviteServer, NonInviteServer};
 
@@ -34,6 +34,7 @@ struct Fresh {
     reply: Flow,
     route: RouteFacts,
     loop_hash: u64,
+    breadth: u16,
     kind: Kind,
     duty: Duty,
 }
@@ -73,6 +74,10 @@ impl<W, J: Journal> Proxy<W, J> {
     pub fn on_message(&mut self, clock: Clock, flow: Flow, bytes: &[u8], todo: &mut Vec<Action>) -> Option<u8> {
         let mut index = self.indexes.pop().unwrap_or_default();
         let sorted = match sps_wire::parse(bytes, &mut index, &self.limits) {
+            Ok(message) if flow.transport.is_reliable() && !message.has(Name::ContentLength) => {
+                self.refuse_unframed(clock, flow, message, todo);
+                Sorted::Done
+            }
             Ok(message) if message.is_request() => self.sort(clock, flow, message, todo),
             Ok(message) => self
                 .on_response(clock, message, todo)
@@ -156,7 +161,7 @@ impl<W, J: Journal> Proxy<W, J> {
             return Sorted::Done;
         }
         let loop_hash = check::loop_hash(&self.conf, message);
-        if let Err(refusal) = check::check(message, loop_hash) {
+        if let Err(refusal) = check::check(message, &self.sent_by, loop_hash) {
             self.counters.refused += 1;
             self.refuse(clock, flow, reply, message, &refusal, todo);
             return Sorted::Done;
@@ -177,6 +182,21 @@ impl<W, J: Journal> Proxy<W, J> {
             self.refuse(clock, flow, reply, message, &refusal, todo);
             return Sorted::Done;
         }
+        let route = self.preprocess_route(flow, message);
+        let duty = self.duty(method, message, &route);
+        let breadth = match duty {
+            Duty::Route => breadth::incoming(message, &self.conf),
+            // RFC 5393 §5.3.5: to who answers himself it says nothing.
+            Duty::Registrar | Duty::Ourselves => Ok(0),
+        };
+        let breadth = match breadth {
+            Ok(breadth) => breadth,
+            Err(refusal) => {
+                self.counters.refused += 1;
+                self.refuse(clock, flow, reply, message, &refusal, todo);
+                return Sorted::Done;
+            }
+        };
         let fingerprint = fingerprint.filter(|_| method != Method::Ack);
         if let (Some(owners), Some(fingerprint)) = (&self.owners, fingerprint)
             && let Err(worker) = owners.claim(fingerprint, self.conf.worker)
@@ -184,18 +204,17 @@ impl<W, J: Journal> Proxy<W, J> {
             // The same request came to another worker just now.
             return Sorted::Elsewhere(worker);
         }
-        let route = self.preprocess_route(flow, message);
         let kind = match method {
             Method::Invite => Kind::Invite,
             Method::Ack => Kind::Ack,
             _ => Kind::Other,
         };
-        let duty = self.duty(method, message, &route);
         Sorted::Fresh(Fresh {
             fingerprint,
             reply,
             route,
             loop_hash,
+            breadth,
             kind,
             duty,
         })
@@ -259,6 +278,7 @@ impl<W, J: Journal> Proxy<W, J> {
             received_ms: clock.unix_ms,
             route: fresh.route,
             loop_hash: fresh.loop_hash,
+            breadth: fresh.breadth,
             waiting: SmallVec::new(),
             branches: SmallVec::new(),
             best: None,
@@ -422,6 +442,17 @@ impl<W, J: Journal> Proxy<W, J> {
             stage: "check",
             branches: 0,
         });
+    }
+
+    /// §18.3, §20.14: on a stream a message without Content-Length has no known end. The stream is closed by who cuts it.
+    fn refuse_unframed(&mut self, clock: Clock, flow: Flow, message: Message<'_>, todo: &mut Vec<Action>) {
+        self.counters.garbage += 1;
+        if message.is_request()
+            && let Some(reply) = reply_flow(flow, message)
+        {
+            let refusal = Refusal::new(400, "Missing Content-Length");
+            self.refuse(clock, flow, reply, message, &refusal, todo);
+        }
     }
 
     fn refuse_unreadable(

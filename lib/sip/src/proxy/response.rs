@@ -5,7 +5,7 @@ use sps_wire::{Message, Method, Name, Patch, Response};
 
 use super::context::{Active, Best, Client, ClientMachine, Server};
 use super::token::BranchToken;
-use super::{Action, BranchTicket, Clock, Finished, Journal, Proxy, Ticket, best, check, receive};
+use super::{Action, BranchTicket, Clock, Finished, Journal, Proxy, Ticket, best, breadth, check, receive};
 use crate::transaction;
 
 impl<W, J: Journal> Proxy<W, J> {
@@ -366,8 +366,12 @@ impl<W, J: Journal> Proxy<W, J> {
 
     /// Goes on when no branch is pending: with the next targets, or with the best response (§16.7 step 6).
     pub(super) fn settle(&mut self, clock: Clock, ticket: Ticket, todo: &mut Vec<Action>) {
+        let fork = self.conf.fork;
         let Some(active) = self.active(ticket) else { return };
         if active.pending() {
+            if breadth::has_room(active, fork) {
+                self.begin_branches(ticket, todo);
+            }
             return;
         }
         if !active.cancelled && !active.waiting.is_empty() {

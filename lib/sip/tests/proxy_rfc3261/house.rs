@@ -128,6 +128,7 @@ pub fn conf() -> Conf {
         })),
         keys: Keys::new(&[MacKey { id: 1, secret: [7; 32] }]),
         max_transactions: 1000,
+        max_breadth: 60,
         max_targets: 8,
         registrar: true,
         draining: false,

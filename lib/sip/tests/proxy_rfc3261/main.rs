@@ -3,6 +3,7 @@
 //!
 //! Every scenario ends by letting time run out: whatever happened, nothing may be left behind.
 
+mod breadth;
 mod cancelling;
 mod chaos;
 mod forwarding;

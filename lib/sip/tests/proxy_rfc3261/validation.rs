@@ -177,6 +177,23 @@ fn a_loop_through_another_proxy_is_found() {
     house.ends();
 }
 
+/// RFC 5393 §4.2.2: only a Via "whose sent-by value matches" one of ours counts: another member of the house, with the same
+/// keys and thus the same hash, hands its requests to us.
+#[test]
+fn a_request_from_another_member_with_our_keys_has_not_looped() {
+    let mut house = house();
+    house.targets = vec![place("", 1000, &["10.0.0.2:5060"])];
+    let sent = house.feed(CALLER, &invite());
+    let back =
+        only(&sent, "INVITE")
+            .text
+            .replacen("Via: SIP/2.0/UDP 127.0.0.1:5060;", "Via: SIP/2.0/UDP 10.0.0.7:5060;", 1);
+    let sent = house.feed("10.0.0.7:5060", &back);
+    assert_eq!(count(&sent, "SIP/2.0 482"), 0);
+    assert_eq!(count(&sent, "INVITE"), 1);
+    house.ends();
+}
+
 /// RFC 5393 §4.2.1: the second part of the branch must vary with the Route values used.
 #[test]
 fn a_request_that_comes_back_with_another_route_spirals() {
