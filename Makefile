@@ -5,6 +5,7 @@
 #   make test      everything, as the gate runs it: checks, unit tests, system tests, list of skips
 #   make check     the quick offline part of it
 #   make conformance  tests/conformance/README.md from the tables beside it
+#   make count     counts the instructions of the hot paths anew (tests/count/counts.txt)
 #   make bench     SPS beside Debian's Kamailio and a bare forwarder; BENCH_SECONDS=n lengthens each run
 #   make install   programs, pages, samples, completions; honours DESTDIR and PREFIX
 #   make clean
@@ -23,13 +24,13 @@ RUN_DOMAIN ?= localhost
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 PROGRAMS := sps-master sps-proxy sps-registrar spsctl spsroute
 TOOLS := spsctl spsroute
-PEERS := sip-tester sipsak baresip kamailio tshark groff-base
+PEERS := sip-tester sipsak baresip kamailio tshark groff-base valgrind
 # Where install takes the programs from; another place than the release folder is not built first.
 BIN ?= $(TARGET)/release
 SKIPS := $(TARGET)/skips.txt
 LOG := $(TARGET)/test.log
 
-.PHONY: build run test check conformance bench install clean peers lint
+.PHONY: build run test check conformance count bench install clean peers lint
 
 build:
 	$(CARGO) build --release --locked $(PROGRAMS:%=-p %)
@@ -66,7 +67,8 @@ test: peers
 	status=0; \
 	$(MAKE) --no-print-directory lint || { status=1; echo "== lint failed; the tests run all the same"; }; \
 	$(CARGO) build --locked --workspace --bins; \
-	SPS_BIN_DIR="$(TARGET)/debug" SPS_SKIPS="$(SKIPS)" $(CARGO) test --locked --workspace --no-fail-fast 2>&1 \
+	$(CARGO) build --release --locked -p sps-count; \
+	SPS_BIN_DIR="$(TARGET)/debug" SPS_COUNT="$(TARGET)/release/sps-count" SPS_SKIPS="$(SKIPS)" $(CARGO) test --locked --workspace --no-fail-fast 2>&1 \
 	    | tee "$(LOG)" || status=1; \
 	tests/summary.sh "$(LOG)" "$(SKIPS)" tests/SKIPS.md || status=1; \
 	[ $$status -eq 0 ] || echo "== FAILED"; \
@@ -79,6 +81,12 @@ peers:
 # Which test shows which clause of which RFC.
 conformance:
 	$(CARGO) run --locked -p sps-tests --bin sps-conformance
+
+count:
+	tests/peers.sh valgrind
+	$(CARGO) build --release --locked -p sps-count
+	SPS_COUNT="$(TARGET)/release/sps-count" SPS_COUNT_WRITE=1 $(CARGO) test --locked -p sps-tests --test instructions
+	@git --no-pager diff --stat -- tests/count/counts.txt
 
 bench: build
 	$(CARGO) build --release --locked -p sps-tests --bin sps-bench
