@@ -84,6 +84,7 @@ impl House {
             keys: Keys::new(&[MacKey { id: 1, secret: [7; 32] }]),
             max_transactions: 1_000_000,
             max_targets: 8,
+            max_breadth: 60,
             registrar: true,
             draining: false,
         };
