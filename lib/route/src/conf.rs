@@ -98,8 +98,13 @@ impl Conf {
 
     /// Whether a URI's host and port are ours: one of our domains, without a port or with one we listen on; or an
     /// address or advertised name of one of our sockets with its port (the scheme's default if none). A tel URI is ours
-    /// if its context is (RFC 3966 §5.1.5).
+    /// if its context is (RFC 3966 §5.1.5). A URI of ours whose maddr is somebody else's is somebody else's (RFC 3261 §16.5).
     pub fn is_ours(&self, uri: &Uri<'_>) -> bool {
+        self.is_at_ours(uri) && !self.leads_elsewhere(uri)
+    }
+
+    /// The same without a look at maddr, which is no part of an AOR.
+    fn is_at_ours(&self, uri: &Uri<'_>) -> bool {
         match uri.scheme {
             Scheme::Tel => match uri.params.get(b"phone-context").flatten() {
                 Some(context) if !context.starts_with(b"+") => self.is_domain(context),
@@ -108,6 +113,15 @@ impl Conf {
             Scheme::Sip | Scheme::Sips => self.is_our_host(uri),
             Scheme::Other(_) => false,
         }
+    }
+
+    /// Whether an maddr sends who uses this URI to somebody else, whatever its host says (RFC 3261 §19.1.1).
+    fn leads_elsewhere(&self, uri: &Uri<'_>) -> bool {
+        let is_our_maddr = |maddr| {
+            let host = sps_wire::uri::Host::parse(maddr);
+            host.is_some_and(|host| self.is_our_host(&Uri { host, ..*uri }))
+        };
+        uri.maddr().is_some_and(|maddr| !is_our_maddr(maddr))
     }
 
     /// Whether an address is one of our own sockets, by any transport.
@@ -129,7 +143,7 @@ impl Conf {
     /// `sip:+NUMBER@E164-DOMAIN`, whatever the domain, scheme and visual separators; any other user keeps its domain,
     /// and where the host is an address or advertised name of ours it is at the E.164 domain. Ports of ours fall away.
     pub fn canonical_aor(&self, uri: &Uri<'_>, out: &mut Vec<u8>) -> bool {
-        self.is_ours(uri) && self.write_aor(uri, out)
+        self.is_at_ours(uri) && self.write_aor(uri, out)
     }
 
     /// As [`Conf::canonical_aor`], of a URI that is known to be ours.

@@ -182,6 +182,27 @@ fn every_spelling_of_an_aor_of_ours_finds_it() {
     assert!(going_to(&tables, "sip:alice@a.example.net")[0].starts_with("sip:other@10.0.0.3"));
 }
 
+/// RFC 3261 §16.5: with an maddr that is not ours the Request-URI is the only target, whoever its host is.
+#[test]
+fn an_maddr_of_somebody_else_overrules_a_host_of_ours() {
+    let tables = Lines::default().register("sip:alice@example.com", &[("sip:a@10.0.0.1", 1000)]);
+    let elsewhere = "sip:alice@example.com;maddr=203.0.113.10";
+    assert_eq!(
+        going_to(&tables, elsewhere),
+        [format!("{elsewhere} q=1.000 by 203.0.113.10 stage=address")]
+    );
+    for ours in [
+        "sip:alice@example.com;maddr=192.0.2.1",
+        "sip:alice@192.0.2.1;maddr=sip.example.com",
+    ] {
+        assert!(going_to(&tables, ours)[0].starts_with("sip:a@10.0.0.1"), "{ours}");
+    }
+    // §10.3 step 5: in the name of a registration it says nothing.
+    let mut aor = Vec::new();
+    assert!(conf().canonical_aor(&Uri::parse(elsewhere.as_bytes()).unwrap(), &mut aor));
+    assert_eq!(aor, b"sip:alice@example.com");
+}
+
 #[test]
 fn the_most_specific_pattern_decides() {
     let tables = Lines::new(&[
