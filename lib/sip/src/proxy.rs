@@ -114,6 +114,8 @@ pub struct Target<W> {
     pub q: u16,
     /// Route values to put on top, in order (RFC 3327 §5.2).
     pub path: SmallVec<[Bytes; 1]>,
+    /// The flow it is bound to, if it is: to the core no more than what tells two targets of one URI apart.
+    pub flow: Option<Flow>,
     /// The edge's list of flows and next hops, and how far it has come.
     pub walk: W,
 }

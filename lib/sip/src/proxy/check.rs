@@ -67,10 +67,23 @@ fn uri_scheme(message: Message<'_>) -> Result<(), Refusal> {
     }
 }
 
-/// §16.3 step 3.
+/// What the checks of §16.3 leave to who knows where the request goes: whether we answer it ourselves, or it is to be forwarded.
+pub(super) fn check_as_server(message: Message<'_>, is_answered: bool, is_forwarded: bool) -> Result<(), Refusal> {
+    if is_answered {
+        return require(message);
+    }
+    if is_forwarded && message.max_forwards() == Ok(Some(0)) {
+        return Err(Refusal::plain(483));
+    }
+    Ok(())
+}
+
+/// §16.3 step 3. OPTIONS ends here then, and a REGISTER may have come to its registrar: nothing is forwarded that is not.
 fn max_forwards(message: Message<'_>) -> Result<(), Refusal> {
     match message.max_forwards() {
-        Ok(Some(0)) if message.method() != Some(Method::Options) => Err(Refusal::plain(483)),
+        Ok(Some(0)) if !matches!(message.method(), Some(Method::Options | Method::Register)) => {
+            Err(Refusal::plain(483))
+        }
         Ok(_) => Ok(()),
         Err(_) => Err(Refusal::new(400, "Malformed Max-Forwards")),
     }
@@ -96,11 +109,21 @@ fn loop_detection(message: Message<'_>, sent_by: &SentBy, loop_hash: u64) -> Res
 
 /// §16.3 step 5: SPS has no extension that a client could demand of a proxy.
 fn proxy_require(message: Message<'_>) -> Result<(), Refusal> {
-    if !message.has(Name::ProxyRequire) {
+    only_known_extensions(message, Name::ProxyRequire, &[])
+}
+
+/// §8.2.2.3, for what we answer ourselves: the extension that our Supported tells of, and no other.
+fn require(message: Message<'_>) -> Result<(), Refusal> {
+    only_known_extensions(message, Name::Require, &[b"path"])
+}
+
+fn only_known_extensions(message: Message<'_>, name: Name, known: &[&[u8]]) -> Result<(), Refusal> {
+    if !message.has(name) {
         return Ok(());
     }
     let mut unsupported = Vec::new();
-    for tag in message.option_tags(Name::ProxyRequire) {
+    let is_known = |tag: &[u8]| known.iter().any(|known| known.eq_ignore_ascii_case(tag));
+    for tag in message.option_tags(name).filter(|tag| !is_known(tag)) {
         if !unsupported.is_empty() {
             unsupported.extend_from_slice(b", ");
         }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use sps_wire::flow::{Destination, Flow, Transport};
 use sps_wire::uri::Uri;
-use sps_wire::{Edits, Message, Method, Name, Patch, Response};
+use sps_wire::{Edits, Message, Method, Name, NameAddr, Patch, Response};
 
 use super::conf::Conf;
 use super::context::{Active, Branch, Cancel, Client, ClientMachine, Leave, Server};
@@ -257,11 +257,13 @@ pub(super) const FLOW_FAILED: u16 = 430;
 /// with several cores keeps who asked.
 const MAX_CLIENTS: usize = 1 << 24;
 
-/// §16.5: a URI is tried once, however often it was found: the one of the highest q stays. Behind different Path values the
-/// same URI may name different devices. Keeps no more than `most`.
+/// §16.5: a URI is tried once, however often it was found: the one of the highest q stays. Behind different Path values, and
+/// along different flows, the same URI may name different devices: two networks may have the same private addresses. Keeps no
+/// more than `most`.
 fn remove_repeated<W>(targets: &mut SmallVec<[Target<W>; 1]>, most: usize) {
     let same = |a: &Target<W>, b: &Target<W>| {
         a.path == b.path
+            && a.flow == b.flow
             && (a.uri == b.uri
                 || matches!((Uri::parse(&a.uri), Uri::parse(&b.uri)), (Ok(a), Ok(b)) if sps_wire::uri::equal(&a, &b)))
     };
@@ -276,8 +278,13 @@ fn remove_repeated<W>(targets: &mut SmallVec<[Target<W>; 1]>, most: usize) {
     targets.truncate(most);
 }
 
-/// The Route values that are left after ours are taken off and a strict router's work is undone (§16.4).
+/// The Route URIs that are left after ours are taken off and a strict router's work is undone (§16.4).
 pub(super) fn remaining_routes<W>(active: &Active<W>) -> impl Iterator<Item = &[u8]> {
+    remaining_route_values(active).map(|route| route.uri)
+}
+
+/// The same with display names and parameters.
+fn remaining_route_values<W>(active: &Active<W>) -> impl Iterator<Item = NameAddr<'_>> {
     let message = active.message();
     let own = active.route.own_routes;
     // The last value is the Request-URI that the strict router moved there.
@@ -290,7 +297,7 @@ pub(super) fn remaining_routes<W>(active: &Active<W>) -> impl Iterator<Item = &[
         .routes()
         .enumerate()
         .filter(move |(at, _)| *at >= own && *at < last)
-        .filter_map(|(_, route)| Some(route.ok()?.uri))
+        .filter_map(|(_, route)| route.ok())
 }
 
 /// The copy of a request that one branch sends (§16.6). Everything a proxy need not change leaves as it came.
@@ -358,18 +365,18 @@ impl<W> BranchCopy<'_, W> {
 
         if rewrite_routes {
             patch.remove_all(message, Name::Route);
-            let mut routes: SmallVec<[&[u8]; 8]> = target.path.iter().map(|route| bracketless(route)).collect();
-            routes.extend(remaining_routes(active));
+            let mut routes: SmallVec<[&[u8]; 8]> = target.path.iter().map(|route| &route[..]).collect();
+            routes.extend(remaining_route_values(active).map(|route| route.text()));
             if strict {
                 routes.push(uri);
-                uri = routes.remove(0);
+                uri = bracketless(routes.remove(0));
             }
             for route in routes {
                 insert_route(&mut patch, start, route);
             }
         } else {
             for route in &target.path {
-                insert_route(&mut patch, start, bracketless(route));
+                insert_route(&mut patch, start, route);
             }
             if active.route.own_routes > 0 {
                 patch.remove_first(message, Name::Route, active.route.own_routes);
@@ -459,17 +466,22 @@ impl<W> BranchCopy<'_, W> {
     }
 }
 
+/// A value as it was received, with display name and parameters; a bare URI gets its angle brackets, so that its parameters stay its own.
 fn insert_route(patch: &mut Patch<'_>, at: usize, route: &[u8]) {
+    let is_bare = !route.contains(&b'<');
     patch.insert_with(at, |out| {
-        out.extend_from_slice(b"Route: <");
+        out.extend_from_slice(if is_bare { b"Route: <" } else { b"Route: " });
         out.extend_from_slice(route);
-        out.extend_from_slice(b">\r\n");
+        out.extend_from_slice(if is_bare { b">\r\n" } else { b"\r\n" });
     });
 }
 
-/// Path values are kept as received, angle brackets and all.
+/// The URI of a Path value, which is kept as received. One without angle brackets is all URI.
 fn bracketless(route: &[u8]) -> &[u8] {
-    sps_wire::NameAddr::parse(route).map_or(route, |address| address.uri)
+    if !route.contains(&b'<') {
+        return route;
+    }
+    NameAddr::parse(route).map_or(route, |address| address.uri)
 }
 
 /// Whether a request may begin a dialog in which we want to stay (§16.6 step 4). Unknown methods may. Within a dialog they

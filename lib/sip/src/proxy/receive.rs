@@ -16,12 +16,8 @@ use super::{Action, Clock, Finished, Journal, Leave, Proxy, Ticket, breadth, req
 use crate::timers::TimerConf;
 use crate::transaction::{InviteServer, NonInviteServer};
 
-/// What SPS answers to OPTIONS about itself (§11.2).
+/// What SPS answers to OPTIONS about itself (§11.2). No Allow: a proxy takes any method.
 const OPTIONS_HEADERS: &[(&str, &[u8])] = &[
-    (
-        "Allow",
-        b"INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, INFO, UPDATE, PRACK, REFER, MESSAGE, SUBSCRIBE, NOTIFY, PUBLISH",
-    ),
     ("Accept", b"*/*"),
     ("Accept-Encoding", b"*"),
     ("Accept-Language", b"*"),
@@ -162,6 +158,13 @@ impl<W, J: Journal> Proxy<W, J> {
         }
         let loop_hash = check::loop_hash(&self.conf, message);
         if let Err(refusal) = check::check(message, &self.sent_by, loop_hash) {
+            self.counters.refused += 1;
+            self.refuse(clock, flow, reply, message, &refusal, todo);
+            return Sorted::Done;
+        }
+        let route = self.preprocess_route(flow, message);
+        let duty = self.duty(method, message, &route);
+        if let Err(refusal) = check::check_as_server(message, duty == Duty::Ourselves, duty == Duty::Route) {
             self.counters.refused += 1;
             self.refuse(clock, flow, reply, message, &refusal, todo);
             return Sorted::Done;
@@ -384,7 +387,7 @@ impl<W, J: Journal> Proxy<W, J> {
     }
 
     fn duty(&self, method: Method<'_>, message: Message<'_>, route: &RouteFacts) -> Duty {
-        if message.max_forwards() == Ok(Some(0)) {
+        if method == Method::Options && message.max_forwards() == Ok(Some(0)) {
             // §16.3 step 3: OPTIONS that may go no further is answered here.
             return Duty::Ourselves;
         }

@@ -150,6 +150,7 @@ impl House {
                 uri: Bytes::from_static(uri.as_bytes()),
                 q: *q,
                 path: smallvec![],
+                flow: None,
                 walk: hops.clone(),
             })
             .collect();

@@ -527,3 +527,78 @@ fn a_request_in_a_dialog_over_a_dead_flow_is_430() {
     assert_eq!(lines(&sent), ["SIP/2.0 430 Flow Failed"]);
     house.ends();
 }
+
+/// §16.6 step 6: what a Route value bears besides its URI is nobody's to drop, also where the Route is written anew.
+#[test]
+fn route_values_keep_their_names_and_parameters() {
+    let mut house = house();
+    house.targets = vec![place("", 1000, &["10.0.0.9:5060"])];
+    let routes = "Route: \"Old, one\" <sip:old.example.net>;a=1, \"New\" <sip:new.example.net;lr>;b=\"2,3\"\r\n";
+    let sent = house.feed(CALLER, &request("MESSAGE", "sip:bob@example.net", "a", routes));
+    let forwarded = only(&sent, "MESSAGE sip:old.example.net SIP/2.0");
+    assert_eq!(
+        forwarded.header("Route"),
+        ["\"New\" <sip:new.example.net;lr>;b=\"2,3\"", "<sip:bob@example.net>"]
+    );
+    house.ends();
+}
+
+/// RFC 3327 §5.3: the Path of a binding is the Route of its requests, header parameters and all; without angle brackets what
+/// follows a semicolon is meant for the URI.
+#[test]
+fn path_values_become_routes_as_they_are() {
+    for (path, route) in [
+        (
+            "\"Edge\" <sip:edge.example.net;lr;ob>;x=\"a,b\"",
+            "\"Edge\" <sip:edge.example.net;lr;ob>;x=\"a,b\"",
+        ),
+        ("sip:edge.example.net;lr", "<sip:edge.example.net;lr>"),
+    ] {
+        let mut house = house();
+        house.targets[0].path = vec![path];
+        let sent = house.feed(CALLER, &request("MESSAGE", "sip:bob@example.com", "a", ""));
+        let forwarded = only(&sent, "MESSAGE sip:bob@10.0.0.2 SIP/2.0");
+        assert_eq!(forwarded.header("Route"), [route]);
+        house.ends();
+    }
+}
+
+/// §16.6 step 4: a method that we do not know may make a dialog, in which we want to stay.
+#[test]
+fn an_unknown_method_is_recorded_with_a_sip_uri_that_is_a_loose_router() {
+    let mut house = house();
+    let sent = house.feed(CALLER, &request("JUGGLE", "sip:bob@example.com", "a", ""));
+    let recorded = only(&sent, "JUGGLE").header("Record-Route").join("");
+    assert!(
+        recorded.starts_with("<sip:") && recorded.ends_with(";lr>"),
+        "{recorded}"
+    );
+    assert!(!recorded.contains("transport="), "{recorded}");
+    house.ends();
+}
+
+/// §16.6 step 8, RFC 5393 §4.2.1: the second part of the branch depends on what routing and admission look at, and not on the
+/// method.
+#[test]
+fn the_second_part_of_a_branch_tells_what_was_decided_by() {
+    let second_part = |method: &str, uri: &str, more: &str| {
+        let mut house = house();
+        house.targets = vec![place("", 1000, &["10.0.0.2:5060"])];
+        let sent = house.feed(CALLER, &request(method, uri, "a", more));
+        let branch = only(&sent, method).branch().to_owned();
+        branch[branch.len() - 16..].to_owned()
+    };
+    let plain = second_part("INVITE", "sip:bob@example.com", "");
+    assert_eq!(plain, second_part("MESSAGE", "sip:bob@example.com", ""));
+    assert_eq!(
+        plain,
+        second_part("INVITE", "sip:bob@example.com", "Subject: other\r\n")
+    );
+    for (uri, more) in [
+        ("sip:bob@example.com;x=y", ""),
+        ("sip:bob@example.com", "Route: <sip:10.0.0.7;lr>\r\n"),
+        ("sip:bob@example.com", "Proxy-Authorization: Digest username=\"a\"\r\n"),
+    ] {
+        assert_ne!(plain, second_part("INVITE", uri, more), "{uri} {more}");
+    }
+}

@@ -73,6 +73,17 @@ pub struct Place {
     pub path: Vec<&'static str>,
 }
 
+/// The flow that `flow:10.0.0.2:5060` stands for.
+fn flow_of(hop: &str) -> Option<Flow> {
+    Some(Flow {
+        member: 0,
+        transport: Transport::Tcp,
+        local: "127.0.0.1:5060".parse().expect("an address"),
+        remote: hop.strip_prefix("flow:")?.parse().expect("an address"),
+        connection: CONNECTION,
+    })
+}
+
 pub fn place(uri: &'static str, q: u16, hops: &[&'static str]) -> Place {
     Place {
         uri,
@@ -216,6 +227,7 @@ impl House {
                     .iter()
                     .map(|path| Bytes::from_static(path.as_bytes()))
                     .collect(),
+                flow: place.hops.first().and_then(|hop| flow_of(hop)),
                 walk: place.hops.clone(),
             })
             .collect();
@@ -234,24 +246,16 @@ impl House {
         } else {
             let hop = walk.remove(0);
             let (kind, addr) = match hop.split_once(':') {
-                Some((kind @ ("tcp" | "flow"), addr)) => (kind, addr),
+                Some(("tcp", addr)) => ("tcp", addr),
                 _ => ("udp", hop),
             };
-            let remote = addr.parse().expect("an address");
-            Ok(if kind == "flow" {
-                Reach::Flow(Flow {
-                    member: 0,
-                    transport: Transport::Tcp,
-                    local: "127.0.0.1:5060".parse().expect("an address"),
-                    remote,
-                    connection: CONNECTION,
-                })
-            } else {
-                Reach::Destination(Destination {
+            Ok(match flow_of(hop) {
+                Some(flow) => Reach::Flow(flow),
+                None => Reach::Destination(Destination {
                     transport: Transport::from_bytes(kind.as_bytes()).expect("a transport"),
-                    addr: remote,
+                    addr: addr.parse().expect("an address"),
                     tls_name: None,
-                })
+                }),
             })
         };
         let mut todo = Vec::new();

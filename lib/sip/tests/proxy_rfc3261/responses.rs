@@ -568,3 +568,67 @@ fn a_response_to_a_former_sent_by_is_ours() {
     assert_eq!(lines(&house.answer(&forwarded, "180 Ringing")), ["SIP/2.0 180 Ringing"]);
     house.ends();
 }
+
+/// §16.7 step 9: the `received` that we put into the Via below ours stays in what goes back.
+#[test]
+fn the_received_that_we_added_stays_in_the_response() {
+    let mut house = house();
+    let text = invite().replace("10.0.0.1:5060;branch", "phone.example.net:5060;branch");
+    let sent = house.feed(CALLER, &text);
+    for status in ["180 Ringing", "486 Busy Here"] {
+        let up = house.answer(only(&sent, "INVITE"), status);
+        let up = only(&up, "SIP/2.0");
+        assert!(
+            up.header("Via")[0].contains("phone.example.net:5060") && up.header("Via")[0].contains("received=10.0.0.1"),
+            "{}",
+            up.text
+        );
+    }
+    house.ends();
+}
+
+/// §16.7, after step 6: the To tag of a response is the callee's, whether the request bore one or not.
+#[test]
+fn to_tags_pass_as_they_are() {
+    for (to_tag, status) in [
+        ("", "180 Ringing"),
+        ("", "200 OK"),
+        ("", "302 Moved Temporarily"),
+        ("", "486 Busy Here"),
+        ("", "603 Decline"),
+        (";tag=known", "200 OK"),
+        (";tag=known", "481 Call/Transaction Does Not Exist"),
+    ] {
+        let mut house = house();
+        let text = request_with(
+            "10.0.0.1:5060",
+            "INVITE",
+            "sip:bob@example.com",
+            ";branch=z9hG4bKa",
+            to_tag,
+            "Contact: <sip:alice@10.0.0.1>\r\n",
+        );
+        let sent = house.feed(CALLER, &text);
+        let response = answer(only(&sent, "INVITE"), status);
+        let up = house.feed("10.0.0.2:5060", &response);
+        let wanted = response
+            .lines()
+            .find_map(|line| line.strip_prefix("To: "))
+            .expect("a To");
+        assert_eq!(only(&up, "SIP/2.0").header("To"), [wanted], "{status}");
+        house.ends();
+    }
+}
+
+/// §16.7 step 6: a callee's 1xx or 2xx without a tag (RFC 2543) gets none from us.
+#[test]
+fn a_missing_to_tag_stays_missing() {
+    let mut house = house();
+    let sent = house.feed(CALLER, &invite());
+    for status in ["180 Ringing", "200 OK"] {
+        let bare = answer(only(&sent, "INVITE"), status).replace(";tag=at-10.0.0.2-5060", "");
+        let up = house.feed("10.0.0.2:5060", &bare);
+        assert_eq!(only(&up, "SIP/2.0").header("To"), ["<sip:bob@example.com>"], "{status}");
+    }
+    house.ends();
+}

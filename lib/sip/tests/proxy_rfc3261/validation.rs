@@ -416,3 +416,97 @@ fn over_the_bound_the_lowest_q_is_left_out() {
     assert_eq!((count(&sent, "INVITE"), count(&sent, "SIP/2.0 486")), (0, 1));
     house.ends();
 }
+
+/// §16.5: "the same URI" is one device only where it is reached the same way: behind two translators live two phones of one
+/// private address.
+#[test]
+fn one_uri_along_two_flows_is_two_targets() {
+    let mut house = house();
+    house.targets = vec![
+        place("sip:bob@192.168.1.9", 1000, &["flow:10.0.0.2:40000"]),
+        place("sip:bob@192.168.1.9", 1000, &["flow:10.0.0.3:40000"]),
+        place("sip:bob@192.168.1.9", 1000, &["flow:10.0.0.3:40000"]),
+    ];
+    let sent = house.feed(CALLER, &invite());
+    let rung: Vec<_> = sent.iter().filter(|sent| sent.text.starts_with("INVITE")).collect();
+    assert_eq!(rung.len(), 2, "{sent:#?}");
+    assert_ne!(rung[0].to, rung[1].to);
+    house.ends();
+}
+
+/// §16.3: the steps come in their order, so that of several faults the first one is told.
+#[test]
+fn of_several_faults_the_first_step_tells_its_own() {
+    let faults = |uri: &str, hops: &str, more: &str| {
+        let mut house = house();
+        let text = request("INVITE", uri, "a", more).replace("Max-Forwards: 70", hops);
+        let sent = house.feed(CALLER, &text);
+        sent[0].first_line()[8..11].to_owned()
+    };
+    let (zero, magic) = ("Max-Forwards: 0", "Proxy-Require: magic\r\n");
+    assert_eq!(faults("http://example.com", zero, "Route: <broken\r\n"), "400");
+    assert_eq!(faults("http://example.com", zero, magic), "416");
+    assert_eq!(faults("sip:bob@example.com", zero, magic), "483");
+    assert_eq!(faults("sip:bob@example.com", "Max-Forwards: 9", magic), "420");
+}
+
+/// §16.3 step 3, §10.3: a REGISTER that has arrived at its registrar is not forwarded, whatever hops it has left; one for
+/// somebody else is.
+#[test]
+fn max_forwards_zero_ends_a_register_that_is_not_for_us_only() {
+    let mut house = house();
+    let last = |uri| request("REGISTER", uri, "a", "").replace("Max-Forwards: 70", "Max-Forwards: 0");
+    assert!(house.feed(CALLER, &last("sip:example.com")).is_empty());
+    assert_eq!(house.core.undecided_requests(), 1, "the registrar has it");
+    let mut house = house_with(conf());
+    let sent = house.feed(CALLER, &last("sip:example.net"));
+    assert_eq!(lines(&sent), ["SIP/2.0 483 Too Many Hops"]);
+}
+
+/// §10.3 step 1: a REGISTER for another domain is forwarded as any request.
+#[test]
+fn a_register_for_another_domain_is_forwarded() {
+    let mut house = house();
+    house.targets = vec![place("", 1000, &["10.0.0.9:5060"])];
+    let sent = house.feed(CALLER, &request("REGISTER", "sip:example.net", "a", ""));
+    let forwarded = only(&sent, "REGISTER sip:example.net SIP/2.0");
+    assert_eq!((&forwarded.to[..], forwarded.header("Via").len()), ("10.0.0.9:5060", 2));
+    house.ends();
+}
+
+/// §8.2.2.3: where we answer ourselves, what Require demands and we lack is told.
+#[test]
+fn options_for_us_that_require_what_we_lack_are_420() {
+    let mut house = house();
+    let more = "Require: path, magic\r\nRequire: wand\r\n";
+    let sent = house.feed(CALLER, &request("OPTIONS", "sip:example.com", "a", more));
+    assert_eq!(lines(&sent), ["SIP/2.0 420 Bad Extension"]);
+    assert_eq!(sent[0].header("Unsupported"), ["magic, wand"]);
+    let sent = house.feed(CALLER, &request("OPTIONS", "sip:example.com", "b", "Require: path\r\n"));
+    assert_eq!(lines(&sent), ["SIP/2.0 200 OK"]);
+    house.ends();
+}
+
+/// §8.2.7: what is refused leaves no state: the same request gets the same tag again, its ACK is swallowed, and nothing is
+/// repeated.
+#[test]
+fn a_refusal_is_stateless_and_the_same_each_time() {
+    let mut house = house();
+    let bad = invite().replace("Max-Forwards: 70", "Max-Forwards: 0");
+    let first = house.feed(CALLER, &bad);
+    let again = house.feed(CALLER, &bad);
+    assert_eq!(first[0].text, again[0].text);
+    let tag = format!(";tag={}", first[0].header("To")[0].split("tag=").nth(1).expect("a tag"));
+    let ack = request_with(
+        "10.0.0.1:5060",
+        "ACK",
+        "sip:bob@example.com",
+        ";branch=z9hG4bKa",
+        &tag,
+        "",
+    );
+    assert!(house.feed(CALLER, &ack).is_empty());
+    assert!(house.pass_ms(64_000).is_empty(), "nothing is repeated");
+    assert_eq!(house.core.transactions(), 0);
+    house.ends();
+}

@@ -72,7 +72,10 @@ fn options_for_us_or_at_its_last_hop_is_answered_here() {
     let mut house = house();
     let sent = house.feed(CALLER, &request("OPTIONS", "sip:example.com", "a", ""));
     assert_eq!(lines(&sent), ["SIP/2.0 200 OK"]);
-    assert!(sent[0].header("Allow")[0].contains("INVITE"));
+    assert!(sent[0].header("Allow").is_empty(), "§11.2: a proxy takes any method");
+    for name in ["Accept", "Accept-Encoding", "Accept-Language", "Supported"] {
+        assert_eq!(sent[0].header(name).len(), 1, "{name}");
+    }
     let last = request("OPTIONS", "sip:bob@example.com", "b", "").replace("Max-Forwards: 70", "Max-Forwards: 0");
     assert_eq!(lines(&house.feed(CALLER, &last)), ["SIP/2.0 200 OK"]);
     let through = house.feed(CALLER, &request("OPTIONS", "sip:bob@example.com", "c", ""));
