@@ -147,6 +147,7 @@ impl House {
             uri: Bytes::new(),
             q: 1000,
             path: [].into_iter().collect(),
+            flow: None,
             walk: true,
         };
         let targets = std::iter::once(target).collect();
