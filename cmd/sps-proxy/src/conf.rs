@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sps_conf::Fork;
 use sps_ipc::parent::{Frozen, ListenerInfo};
+use sps_net::resolve::Offer;
 use sps_net::{DnsConf, StreamConf};
 use sps_sip::proxy;
 use sps_sip::timers::TimerConf;
@@ -64,7 +65,8 @@ impl WorkerConf {
             registrar: conf.registrar.enabled,
             draining: false,
         };
-        let has = |v4: bool| frozen.listeners.iter().any(|l| l.address.is_ipv4() == v4);
+        let spoken = own_listeners(frozen).map(|listener| (listener.transport.into(), listener.address));
+        let offers = Offer::of(spoken);
         WorkerConf {
             core,
             limits,
@@ -84,10 +86,10 @@ impl WorkerConf {
                 servers: conf.dns.servers.clone(),
                 timeout: conf.dns.timeout,
                 attempts: usize::from(conf.dns.attempts),
-                total_timeout: conf.dns.total_timeout(),
+                lookup_timeout: conf.dns.lookup_timeout(),
+                total_timeout: conf.dns.total_timeout,
                 failure_cache: conf.dns.failure_cache_for,
-                v4: has(true),
-                v6: has(false),
+                offers,
                 ..DnsConf::default()
             },
         }

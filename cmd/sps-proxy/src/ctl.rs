@@ -13,9 +13,12 @@ use sps_ipc::parent::Frozen;
 use sps_ipc::proxy_ctl::{MAX_CONVERSATIONS, REPLY_TIMEOUT, Reply, Request, Step};
 use sps_ipc::seqpacket::{AsyncConnection, AsyncListener, Listener, buffer};
 use sps_mapped::CountersReader;
-use sps_net::{Resolve, Resolver};
+use sps_net::Resolver;
+use sps_net::resolve::Notes;
 use sps_route::routing::Scratch;
-use sps_route::{Answer, Ask, Facts, Question, Resolved, Routing, Stage, Surroundings, Target, Trace, WalkStep};
+use sps_route::{
+    Answer, Ask, DeadTargets, Facts, Resolved, Routing, Stage, Surroundings, Target, Trace, Unresolved, WalkStep,
+};
 use sps_wire::flow::Destination;
 use tokio::sync::oneshot;
 
@@ -54,7 +57,10 @@ impl Desk {
     /// The socket cannot be watched.
     pub fn new(door: Listener, frozen: Arc<Frozen>, post: Post) -> Result<Desk, Fatal> {
         let door = AsyncListener::new(door).or_fatal(Exit::System, "watch the operator's socket")?;
-        let resolver = Resolver::new(&WorkerConf::new(&frozen, 0).dns);
+        let mut random = crate::engine::clock().unix_ms | 1;
+        let resolver = Resolver::new(&WorkerConf::new(&frozen, 0).dns, move || {
+            crate::engine::next_random(&mut random)
+        });
         let tables = Tables::open(&frozen.paths);
         let shared = Rc::new(Shared {
             frozen: RefCell::new(frozen),
@@ -257,7 +263,7 @@ async fn describe(shared: &Shared, conf: &sps_route::Conf, mut target: Target, f
     let mut walk = target.take_walk();
     let mut answer = None;
     loop {
-        match walk.step(Instant::now(), answer.take(), conf) {
+        match walk.step(Instant::now(), answer.take(), conf, &DeadTargets::default()) {
             WalkStep::Flow(flow) => {
                 line.push_str(&format!(" flow={}/{}", flow.remote, flow.transport.as_str()));
             }
@@ -276,27 +282,23 @@ async fn describe(shared: &Shared, conf: &sps_route::Conf, mut target: Target, f
     }
 }
 
+/// A question as the workers ask it, each record and choice noted.
 async fn resolve(shared: &Shared, ask: Ask, findings: &mut Findings) -> Answer {
-    let Question::Resolve { host, port, transport } = ask.question;
-    let wait = ask.deadline.saturating_duration_since(Instant::now());
-    let found = tokio::time::timeout(wait, shared.resolver.resolve(&host, port, transport)).await;
-    let resolved = match found {
-        Ok(Ok(destinations)) => {
-            let addrs: Vec<String> = destinations.iter().map(|d| d.addr.to_string()).collect();
-            findings.note(Stage::Dns, format_args!("{host} is {}", addrs.join(", ")));
-            Resolved::Destinations(destinations)
-        }
-        Ok(Err(error)) => {
-            findings.note(Stage::Dns, format_args!("{host}: {error}"));
-            Resolved::Failed
-        }
-        Err(_) => {
-            findings.note(Stage::Dns, format_args!("{host}: no answer in time"));
-            Resolved::Failed
-        }
-    };
-    Answer {
-        ticket: ask.ticket,
-        resolved,
+    let ticket = ask.ticket;
+    let heard = Rc::new(RefCell::new(Vec::new()));
+    let ear = heard.clone();
+    let notes: Notes = Rc::new(move |text| ear.borrow_mut().push(text));
+    let resolved = crate::names::answer(&shared.resolver, ask, Some(notes)).await;
+    for text in heard.take() {
+        findings.note(Stage::Dns, format_args!("{text}"));
     }
+    if let Resolved::Failed(reason) = &resolved {
+        let what = match reason {
+            Unresolved::Absent => "leads nowhere",
+            Unresolved::Failed => "name servers failed",
+            Unresolved::Unanswered => "no answer in time",
+        };
+        findings.note(Stage::Dns, format_args!("{what}"));
+    }
+    Answer { ticket, resolved }
 }

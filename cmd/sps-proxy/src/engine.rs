@@ -9,7 +9,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use sps_net::Streams;
 use sps_route::routing::Scratch;
-use sps_route::{Answer, Facts, Routing, Step, Surroundings, Walk, WalkStep};
+use sps_route::{Answer, DeadTargets, Facts, Routing, Step, Surroundings, Walk, WalkStep};
 use sps_sip::proxy::{Action, BranchTicket, Clock, Conf, Leave, Proxy, Reach, Target, Ticket};
 use sps_wire::Response;
 use sps_wire::flow::Flow;
@@ -38,6 +38,7 @@ pub struct Engine {
     tables: Tables,
     names: Names,
     streams: Streams,
+    dead: DeadTargets,
     /// Routing that waits for an answer.
     routings: HashMap<Ticket, Routing>,
     scratch: Scratch,
@@ -79,6 +80,7 @@ impl Engine {
             tables,
             names,
             streams,
+            dead: DeadTargets::default(),
             routings: HashMap::new(),
             scratch: Scratch::default(),
             todo: Vec::new(),
@@ -196,6 +198,7 @@ impl Engine {
         self.refresh_tables();
         self.own.transactions = self.core.transactions() as u64;
         self.own.client_transactions = self.core.client_transactions() as u64;
+        self.own.dns = self.names.counters();
     }
 
     /// Does all that the core asked for, and all that follows from that.
@@ -275,7 +278,7 @@ impl Engine {
         let mut flow_failed = false;
         loop {
             let Some(walk) = self.core.walk(ticket) else { return };
-            let reach = match walk.step(clock.now, answer.take(), &self.route) {
+            let reach = match walk.step(clock.now, answer.take(), &self.route, &self.dead) {
                 WalkStep::Flow(flow) if self.is_dead(&flow) => {
                     flow_failed = true;
                     continue;

@@ -2,6 +2,7 @@
 
 use sps_ipc::parent::Frozen;
 use sps_mapped::{Counter, CountersPage, OpenError};
+use sps_net::resolve::ResolveCounters;
 use sps_net::streams::StreamCounters;
 use sps_net::udp::UdpCounters;
 use sps_sip::proxy::Counters;
@@ -35,6 +36,9 @@ const NAMES: &[&str] = &[
     "mail_lost",
     "registrar_busy",
     "registrar_timeouts",
+    "dns_lookups",
+    "dns_failed",
+    "dns_refused",
     "transactions",
     "client_transactions",
     "streams_open",
@@ -81,6 +85,7 @@ pub struct Own {
     pub mail_lost: u64,
     pub registrar_busy: u64,
     pub registrar_timeouts: u64,
+    pub dns: ResolveCounters,
     pub transactions: u64,
     pub client_transactions: u64,
     pub questions_open: u64,
@@ -117,6 +122,9 @@ impl Figures {
             own.mail_lost,
             own.registrar_busy,
             own.registrar_timeouts,
+            own.dns.lookups,
+            own.dns.failed,
+            own.dns.refused,
             own.transactions,
             own.client_transactions,
             streams.open,

@@ -132,8 +132,10 @@ impl Worker {
                 }
             }
         }
-        let (names, answers) = Names::new(Resolver::new(&conf.dns));
         let seed = random_seed()?;
+        let mut weights = seed.rotate_left(31) | 1;
+        let resolver = Resolver::new(&conf.dns, move || engine::next_random(&mut weights));
+        let (names, answers) = Names::new(resolver);
         let mut core = Proxy::new(conf.core.clone(), conf.limits, Access(start.access), seed, now);
         if let Some(owners) = start.owners {
             core.share(owners);

@@ -9,7 +9,8 @@ use sps_conf::{Config, Paths};
 use sps_ipc::ask::Asker;
 use sps_ipc::proxy_ctl::{REPLY_TIMEOUT, Reply, Request, Step as Found};
 use sps_route::{
-    Answer, Conf, Facts, Question, Resolved, Routing, Scratch, Stage, Step, Surroundings, Target, Trace, WalkStep,
+    Answer, Conf, DeadTargets, Facts, Question, Resolved, Routing, Scratch, Stage, Step, Surroundings, Target, Trace,
+    Unresolved, WalkStep,
 };
 use sps_wire::uri::Uri;
 use std::fmt;
@@ -262,7 +263,7 @@ fn describe(mut target: Target, conf: &Conf, findings: &mut Findings) -> String 
     let mut walk = target.take_walk();
     let mut answer = None;
     loop {
-        match walk.step(Instant::now(), answer.take(), conf) {
+        match walk.step(Instant::now(), answer.take(), conf, &DeadTargets::default()) {
             WalkStep::Flow(flow) => line.push_str(&format!(" flow={}/{}", flow.remote, flow.transport.as_str())),
             WalkStep::Destination(to) => line.push_str(&format!(" next={}/{}", to.addr, to.transport.as_str())),
             WalkStep::Ask(ask) => {
@@ -282,7 +283,7 @@ fn describe(mut target: Target, conf: &Conf, findings: &mut Findings) -> String 
     }
 }
 
-/// By the machine's own resolver; the proxy asks the servers of `[dns]`.
+/// By the machine's own resolver, addresses alone; the proxy asks the servers of `[dns]`, for NAPTR and SRV records too.
 fn resolve(question: &Question, findings: &mut Findings) -> Resolved {
     let Question::Resolve { host, .. } = question;
     match (&**host, 0).to_socket_addrs() {
@@ -294,12 +295,16 @@ fn resolve(question: &Question, findings: &mut Findings) -> Resolved {
                 }
             });
             let texts: Vec<String> = addrs.iter().map(IpAddr::to_string).collect();
-            findings.note(Stage::Dns, format_args!("{host} is {}", texts.join(", ")));
+            let text = texts.join(", ");
+            findings.note(
+                Stage::Dns,
+                format_args!("{host} is {text}; NAPTR and SRV are asked for only while SPS runs"),
+            );
             Resolved::Addresses(addrs)
         }
         Err(error) => {
             findings.note(Stage::Dns, format_args!("{host}: {error}"));
-            Resolved::Failed
+            Resolved::Failed(Unresolved::Absent)
         }
     }
 }

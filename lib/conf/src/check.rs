@@ -188,6 +188,18 @@ pub(crate) fn dns_servers(servers: &[Spanned<SocketAddr>], notes: &mut Notes) {
     }
 }
 
+/// A question that is given up before its first server may have answered is never answered.
+pub(crate) fn dns_timeouts(timeout: &Spanned<u64>, total: &Spanned<u64>, notes: &mut Notes) {
+    if timeout.get_ref() > total.get_ref() {
+        let text = format!(
+            "[dns] timeout_ms = {} is longer than total_timeout_ms = {}, expected timeout_ms <= total_timeout_ms",
+            timeout.get_ref(),
+            total.get_ref()
+        );
+        notes.problem(later(timeout, total), text);
+    }
+}
+
 /// Two logs cannot share a file: lines of one would tear the other's.
 pub(crate) fn logs(access: Option<&Spanned<PathBuf>>, error: Option<&Spanned<PathBuf>>, notes: &mut Notes) {
     let name =

@@ -169,6 +169,8 @@ pub struct Dns {
     pub timeout: Duration,
     /// How often a question is repeated after the first time it went unanswered.
     pub attempts: u8,
+    /// How long finding one next hop may take: NAPTR, SRV and addresses together.
+    pub total_timeout: Duration,
     /// How long a failure is remembered before the name is asked again.
     pub failure_cache_for: Duration,
 }
@@ -210,10 +212,11 @@ impl Config {
 }
 
 impl Dns {
-    /// How long a whole lookup may take: every try of the first server, and once around the others.
-    pub fn total_timeout(&self) -> Duration {
+    /// How long one lookup may take: every try of the first server, and once around the others; never more than the whole.
+    pub fn lookup_timeout(&self) -> Duration {
         let others = self.servers.len().saturating_sub(1).clamp(1, 4) as u32;
-        self.timeout * (u32::from(self.attempts) + 1 + others)
+        let tries = self.timeout * (u32::from(self.attempts) + 1 + others);
+        tries.min(self.total_timeout)
     }
 }
 

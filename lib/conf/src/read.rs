@@ -325,12 +325,15 @@ fn dns(mut section: Section, notes: &mut Notes) -> Dns {
     check::dns_servers(&servers, notes);
     let timeout = s.integer(notes, "timeout_ms", 500, 10..=30_000, "milliseconds");
     let attempts = s.integer(notes, "attempts", 1, 0..=5, "").into_inner();
+    let total = s.integer(notes, "total_timeout_ms", 3_000, 10..=60_000, "milliseconds");
+    check::dns_timeouts(&timeout, &total, notes);
     let failure = s.integer(notes, "failure_cache_s", 5, 0..=300, "seconds");
     section.finish(notes);
     Dns {
         servers: servers.into_iter().map(Spanned::into_inner).collect(),
         timeout: milliseconds(timeout),
         attempts: attempts as u8,
+        total_timeout: milliseconds(total),
         failure_cache_for: seconds(failure),
     }
 }

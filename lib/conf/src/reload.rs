@@ -46,6 +46,8 @@ impl Config {
             &new.dns.timeout.as_millis(),
         );
         changed("[dns] attempts", &old.dns.attempts, &new.dns.attempts);
+        let total = |dns: &Dns| dns.total_timeout.as_millis();
+        changed("[dns] total_timeout_ms", &total(&old.dns), &total(&new.dns));
         let failure = |dns: &Dns| dns.failure_cache_for.as_secs();
         changed("[dns] failure_cache_s", &failure(&old.dns), &failure(&new.dns));
         obstacles

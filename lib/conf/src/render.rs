@@ -148,6 +148,8 @@ impl Config {
             dns.timeout.as_millis(),
         );
         line(out, "attempts", dns.attempts);
+        let comment = "How long finding one next hop may take: NAPTR, SRV and addresses together.";
+        key(out, comment, "total_timeout_ms", dns.total_timeout.as_millis());
         let comment = "A name that could not be resolved is not asked for again for so long.";
         key(out, comment, "failure_cache_s", dns.failure_cache_for.as_secs());
     }
@@ -297,6 +299,7 @@ action = "deny"
 servers = ["192.0.2.53", "[2001:db8::53]:5353"]
 timeout_ms = 66
 attempts = 2
+total_timeout_ms = 67
 failure_cache_s = 77
 [log]
 access = false

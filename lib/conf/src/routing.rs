@@ -43,7 +43,7 @@ impl Config {
             })
             .collect();
         conf.open = self.is_open();
-        conf.question_timeout = self.dns.total_timeout();
+        conf.question_timeout = self.dns.total_timeout;
         if self.listen.iter().all(|listen| listen.transport != Transport::Udp) {
             conf.default_transport = flow::Transport::Tcp;
         }

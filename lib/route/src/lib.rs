@@ -11,6 +11,7 @@
 
 pub mod bindings;
 pub mod conf;
+pub mod dead;
 pub mod host;
 pub mod number;
 pub mod pattern;
@@ -23,6 +24,7 @@ pub mod walk;
 
 pub use bindings::{Bindings, Contact};
 pub use conf::{AccessRule, Conf, OwnSocket};
+pub use dead::DeadTargets;
 pub use host::{BadHop, HopAddress, Host};
 pub use number::Number;
 pub use pattern::{BadPattern, DomainPattern, Pattern, Selector};
@@ -30,4 +32,4 @@ pub use route::{Attributes, Route, RouteEntry, RouteSet};
 pub use routing::{Facts, Reply, Routing, Scratch, Step, Surroundings, Tables};
 pub use target::{NextHop, Target, TargetSet, UriBytes};
 pub use trace::{Stage, Trace};
-pub use walk::{Answer, Ask, Exhausted, Question, Resolved, Ticket, Walk, WalkStep};
+pub use walk::{Answer, Ask, Exhausted, Question, Resolved, Ticket, Unresolved, Walk, WalkStep};

@@ -36,7 +36,16 @@ impl Target {
     pub fn take_walk(&mut self) -> Walk {
         match self.flow {
             Some(flow) if self.stage == Stage::Flow => Walk::by_token(flow),
-            flow => Walk::start(flow, std::mem::take(&mut self.next_hops)),
+            flow => {
+                // What a name that does not exist says to the caller: that the domain asked for is nowhere, that this phone cannot be
+                // reached now; a route that leads nowhere is a fault of this server.
+                let absent_status = match self.stage {
+                    Stage::Dns => 404,
+                    Stage::Registry => 480,
+                    _ => 503,
+                };
+                Walk::start(flow, std::mem::take(&mut self.next_hops)).with_absent_status(absent_status)
+            }
         }
     }
 }
@@ -48,10 +57,23 @@ pub struct NextHop {
     pub host: Host,
     /// `None`: SRV or the transport's default port.
     pub port: Option<u16>,
-    /// `None`: NAPTR/SRV or UDP (RFC 3263 §4.1).
+    /// `None`: NAPTR/SRV, else UDP or with `secure` TLS (RFC 3263 §4.1).
     pub transport: Option<Transport>,
+    /// Of a SIPS URI: TLS, whatever records say (RFC 3261 §26.2.2).
+    pub secure: bool,
     /// The static route it came from.
     pub route_id: Option<u64>,
+}
+
+impl NextHop {
+    /// The transport as far as it is certain without DNS.
+    pub fn fixed_transport(&self) -> Option<Transport> {
+        if self.secure {
+            Some(Transport::Tls)
+        } else {
+            self.transport
+        }
+    }
 }
 
 impl fmt::Display for Target {
@@ -87,7 +109,7 @@ impl fmt::Display for NextHop {
         if let Some(port) = self.port {
             write!(f, ":{port}")?;
         }
-        if let Some(transport) = self.transport {
+        if let Some(transport) = self.fixed_transport() {
             write!(f, "/{}", transport.as_str())?;
         }
         match self.route_id {

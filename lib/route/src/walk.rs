@@ -1,9 +1,11 @@
 //! The destinations of one target, one after the other (RFC 3263 §4.3, RFC 3261 §16.6 step 7).
 //!
 //! An address literal is a destination at once; a name is a question, and only asked when its turn comes. Every
-//! destination is tried once, none is one of our own sockets, and their number is bounded.
+//! destination is tried once, none is one of our own sockets, and their number is bounded. Those that failed a moment ago
+//! ([`DeadTargets`]) come last.
 
 use crate::conf::Conf;
+use crate::dead::DeadTargets;
 use crate::host::Host;
 use crate::target::NextHop;
 use smallvec::SmallVec;
@@ -38,6 +40,10 @@ pub enum Question {
         port: Option<u16>,
         /// Given: no NAPTR.
         transport: Option<Transport>,
+        /// Of a SIPS URI: nothing but TLS will do.
+        secure: bool,
+        /// Whether NAPTR may be asked: for a URI, but not for the next hop of a static route, where SRV comes first.
+        naptr: bool,
     },
 }
 
@@ -57,8 +63,19 @@ pub enum Resolved {
     Destinations(Vec<Destination>),
     /// Addresses only, port and transport as asked or by default.
     Addresses(Vec<IpAddr>),
-    /// No such name, no answer in time, server failure: all the same here, the next hop has no destinations.
+    /// The next hop has no destinations.
+    Failed(Unresolved),
+}
+
+/// Why a name has no destinations, in rising order of what it says of the next try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Unresolved {
+    /// There is no such name, no such service, or none that we can reach.
+    Absent,
+    /// A name server failed, or too much is being asked already.
     Failed,
+    /// No answer in time.
+    Unanswered,
 }
 
 /// Walks the destinations of one target.
@@ -73,10 +90,14 @@ pub struct Walk {
     at: usize,
     /// Resolved and not yet given out, the next one last.
     ready: SmallVec<[Destination; 1]>,
+    /// Dead a moment ago: tried when nothing else is left, in their order.
+    postponed: Vec<Destination>,
     tried: SmallVec<[(Transport, SocketAddr); 2]>,
     waiting: Option<(Ticket, Instant)>,
     asked: u32,
-    unresolved: bool,
+    unresolved: Option<Unresolved>,
+    /// What a name that does not exist means to the caller.
+    absent_status: u16,
     ourselves: bool,
 }
 
@@ -104,8 +125,10 @@ pub struct Exhausted {
     pub flow_alone: bool,
     /// The flow came from a token of ours in a Route, not from the registry.
     pub by_token: bool,
-    /// A name gave no address.
-    pub unresolved: bool,
+    /// A name gave no address: the most promising reason among all names.
+    pub unresolved: Option<Unresolved>,
+    /// The status when no name exists.
+    pub absent_status: u16,
     /// A destination was one of our own sockets and was left out.
     pub ourselves: bool,
 }
@@ -114,8 +137,10 @@ impl Exhausted {
     /// The status of a branch of which nothing could be sent; what was sent and failed has a status of its own.
     ///
     /// 430 when a flow token leads nowhere (RFC 5626 §5.3.1), 480 when the flow of a contact is dead, for which endpoints
-    /// must not hear 430 (§11.5); 482 when the only destination was ourselves; else 503 as if the transport had failed
-    /// (RFC 3261 §16.9; §16.7 step 6 turns it into 500 upstream).
+    /// must not hear 430 (§11.5); 482 when the only destination was ourselves. RFC 3263 names no status for a name that cannot be
+    /// resolved: one that does not exist is 404 where it is the domain that the caller asked for and 480 where it is a phone's
+    /// contact; silence of the name servers is what 504 is for (RFC 3261 §21.5.5). Else 503 as if the transport had failed (§16.9;
+    /// §16.7 step 6 turns it into 500 upstream).
     pub fn status(&self) -> u16 {
         match self {
             Exhausted {
@@ -127,9 +152,20 @@ impl Exhausted {
             Exhausted {
                 tried: 0,
                 ourselves: true,
-                unresolved: false,
+                unresolved: None,
                 ..
             } => 482,
+            Exhausted {
+                tried: 0,
+                unresolved: Some(Unresolved::Absent),
+                absent_status,
+                ..
+            } => *absent_status,
+            Exhausted {
+                tried: 0,
+                unresolved: Some(Unresolved::Unanswered),
+                ..
+            } => 504,
             _ => 503,
         }
     }
@@ -150,12 +186,19 @@ impl Walk {
             hops,
             at: 0,
             ready: SmallVec::new(),
+            postponed: Vec::new(),
             tried: SmallVec::new(),
             waiting: None,
             asked: 0,
-            unresolved: false,
+            unresolved: None,
+            absent_status: 503,
             ourselves: false,
         }
+    }
+
+    /// The same with the status that a name which does not exist is answered by.
+    pub fn with_absent_status(self, absent_status: u16) -> Walk {
+        Walk { absent_status, ..self }
     }
 
     /// The same for a flow that a token of ours names.
@@ -168,7 +211,7 @@ impl Walk {
 
     /// The next thing to do. Call it first, after each destination that failed (transport error, timeout, 503), with
     /// each answer, and at the deadline of an open question.
-    pub fn step(&mut self, now: Instant, answer: Option<Answer>, conf: &Conf) -> WalkStep {
+    pub fn step(&mut self, now: Instant, answer: Option<Answer>, conf: &Conf, dead: &DeadTargets) -> WalkStep {
         if let Some(flow) = self.flow.take() {
             self.tried.push((flow.transport, flow.remote));
             return WalkStep::Flow(flow);
@@ -176,24 +219,37 @@ impl Walk {
         if let Some((ticket, deadline)) = self.waiting {
             match answer {
                 Some(answer) if answer.ticket == ticket => self.on_answer(answer.resolved, conf),
-                _ if now >= deadline => self.on_answer(Resolved::Failed, conf),
+                _ if now >= deadline => self.on_answer(Resolved::Failed(Unresolved::Unanswered), conf),
                 _ => return WalkStep::Wait(deadline),
             }
         }
         loop {
             while let Some(destination) = self.ready.pop() {
-                if self.is_new(&destination, conf) {
-                    self.tried.push((destination.transport, destination.addr));
-                    return WalkStep::Destination(destination);
+                if !self.is_new(&destination, conf) {
+                    continue;
                 }
+                if dead.is_dead(now, &destination) {
+                    self.postponed.push(destination);
+                    continue;
+                }
+                self.tried.push((destination.transport, destination.addr));
+                return WalkStep::Destination(destination);
             }
-            if self.at == self.hops.len() || self.tried.len() >= MAX_DESTINATIONS {
+            if self.tried.len() >= MAX_DESTINATIONS {
                 return WalkStep::Exhausted(self.exhausted());
+            }
+            if self.at == self.hops.len() {
+                if self.postponed.is_empty() {
+                    return WalkStep::Exhausted(self.exhausted());
+                }
+                let destination = self.postponed.remove(0);
+                self.tried.push((destination.transport, destination.addr));
+                return WalkStep::Destination(destination);
             }
             let hop = &self.hops[self.at];
             match &hop.host {
                 Host::Addr(addr) => {
-                    let destination = literal(*addr, hop.port, hop.transport, conf, None);
+                    let destination = literal(*addr, hop.port, hop.fixed_transport(), conf, None);
                     self.at += 1;
                     self.ready.push(destination);
                 }
@@ -205,6 +261,8 @@ impl Walk {
                             host: Arc::from(&**name),
                             port: hop.port,
                             transport: hop.transport,
+                            secure: hop.secure,
+                            naptr: hop.route_id.is_none(),
                         },
                         deadline: now + conf.question_timeout,
                     };
@@ -212,7 +270,7 @@ impl Walk {
                     return WalkStep::Ask(ask);
                 }
                 Host::Name(_) => {
-                    self.unresolved = true;
+                    self.unresolved = self.unresolved.max(Some(Unresolved::Failed));
                     self.at += 1;
                 }
             }
@@ -240,18 +298,24 @@ impl Walk {
                 };
                 let all = found.into_iter().take(MAX_DESTINATIONS);
                 self.ready
-                    .extend(all.map(|addr| literal(addr, hop.port, hop.transport, conf, name)));
+                    .extend(all.map(|addr| literal(addr, hop.port, hop.fixed_transport(), conf, name)));
             }
-            Resolved::Failed => {}
+            Resolved::Failed(reason) => self.unresolved = self.unresolved.max(Some(reason)),
         }
-        self.unresolved |= self.ready.is_empty();
+        if self.ready.is_empty() {
+            self.unresolved = self.unresolved.max(Some(Unresolved::Absent));
+        }
         self.ready.reverse();
     }
 
     fn is_new(&mut self, destination: &Destination, conf: &Conf) -> bool {
         let ours = conf.is_own_socket(destination.addr);
         self.ourselves |= ours;
-        !ours && !self.tried.contains(&(destination.transport, destination.addr))
+        let known = |known: &Destination| (known.transport, known.addr) == (destination.transport, destination.addr);
+        !ours
+            && !self.tried.contains(&(destination.transport, destination.addr))
+            && !self.postponed.iter().any(known)
+            && self.postponed.len() < MAX_DESTINATIONS
     }
 
     fn exhausted(&self) -> Exhausted {
@@ -260,6 +324,7 @@ impl Walk {
             flow_alone: self.flow_given && self.tried.len() == 1,
             by_token: self.by_token,
             unresolved: self.unresolved,
+            absent_status: self.absent_status,
             ourselves: self.ourselves,
         }
     }
@@ -307,6 +372,7 @@ mod tests {
             host: hop.host,
             port: hop.port,
             transport,
+            secure: false,
             route_id: Some(u64::from(hop.port.unwrap_or(0))),
         }
     }
@@ -316,11 +382,15 @@ mod tests {
     }
 
     /// Walks to the end; every name has these addresses.
-    fn all(mut walk: Walk, addresses: &[&str]) -> (Vec<String>, Exhausted) {
+    fn all(walk: Walk, addresses: &[&str]) -> (Vec<String>, Exhausted) {
+        all_but(walk, addresses, &DeadTargets::default())
+    }
+
+    fn all_but(mut walk: Walk, addresses: &[&str], dead: &DeadTargets) -> (Vec<String>, Exhausted) {
         let (now, conf) = (Instant::now(), conf());
         let (mut found, mut answer) = (Vec::new(), None);
         loop {
-            match walk.step(now, answer.take(), &conf) {
+            match walk.step(now, answer.take(), &conf, dead) {
                 WalkStep::Flow(flow) => found.push(format!("flow {}", flow.remote)),
                 WalkStep::Destination(to) => found.push(format!("{}/{}", to.addr, to.transport.as_str())),
                 WalkStep::Ask(ask) => {
@@ -355,19 +425,32 @@ mod tests {
     fn a_name_is_asked_only_when_its_turn_comes() {
         let (now, conf) = (Instant::now(), conf());
         let mut walk = walk(&["203.0.113.1", "gw.example.org:5070"]);
-        assert!(matches!(walk.step(now, None, &conf), WalkStep::Destination(_)));
-        let WalkStep::Ask(ask) = walk.step(now, None, &conf) else {
+        assert!(matches!(
+            walk.step(now, None, &conf, &DeadTargets::default()),
+            WalkStep::Destination(_)
+        ));
+        let WalkStep::Ask(ask) = walk.step(now, None, &conf, &DeadTargets::default()) else {
             panic!()
         };
-        let Question::Resolve { host, port, transport } = ask.question;
+        let Question::Resolve {
+            host,
+            port,
+            transport,
+            secure,
+            naptr,
+        } = ask.question;
         assert_eq!((&*host, port, transport), ("gw.example.org", Some(5070), None));
+        assert_eq!((secure, naptr), (false, false), "a static route asks for SRV first");
         assert_eq!(ask.deadline, now + conf.question_timeout);
-        assert_eq!(walk.step(now, None, &conf), WalkStep::Wait(ask.deadline));
+        assert_eq!(
+            walk.step(now, None, &conf, &DeadTargets::default()),
+            WalkStep::Wait(ask.deadline)
+        );
         let answer = Answer {
             ticket: ask.ticket,
             resolved: Resolved::Addresses(vec!["203.0.113.9".parse().unwrap()]),
         };
-        let WalkStep::Destination(to) = walk.step(now, Some(answer), &conf) else {
+        let WalkStep::Destination(to) = walk.step(now, Some(answer), &conf, &DeadTargets::default()) else {
             panic!()
         };
         assert_eq!(to.addr, "203.0.113.9:5070".parse().unwrap());
@@ -381,6 +464,56 @@ mod tests {
             &["203.0.113.9", "203.0.113.8"],
         );
         assert_eq!(found, ["203.0.113.9:5060/udp", "203.0.113.8:5060/udp"]);
+    }
+
+    /// RFC 3263 §4.3: last, not never; among themselves in their order, and behind other next hops too.
+    #[test]
+    fn what_failed_a_moment_ago_is_tried_last() {
+        let now = Instant::now();
+        let mut dead = DeadTargets::default();
+        for addr in ["203.0.113.1:5060", "203.0.113.9:5060"] {
+            let to = Destination {
+                transport: Transport::Udp,
+                addr: addr.parse().unwrap(),
+                tls_name: None,
+            };
+            dead.bury(now, &to, Duration::from_secs(30), false);
+        }
+        let hops = ["203.0.113.1", "gw.example.org", "203.0.113.3", "203.0.113.9"];
+        let (found, exhausted) = all_but(walk(&hops), &["203.0.113.9", "203.0.113.8"], &dead);
+        assert_eq!(
+            found,
+            [
+                "203.0.113.8:5060/udp",
+                "203.0.113.3:5060/udp",
+                "203.0.113.1:5060/udp",
+                "203.0.113.9:5060/udp"
+            ]
+        );
+        assert_eq!(exhausted.tried, 4);
+        assert_eq!(all_but(walk(&["203.0.113.1"]), &[], &dead).0.len(), 1, "the only one");
+    }
+
+    #[test]
+    fn a_name_without_addresses_has_its_status() {
+        let (now, conf, dead) = (Instant::now(), conf(), DeadTargets::default());
+        let status = |reason: Unresolved| {
+            let mut walk = walk(&["a.example.org"]).with_absent_status(404);
+            let WalkStep::Ask(ask) = walk.step(now, None, &conf, &dead) else {
+                panic!()
+            };
+            let answer = Answer {
+                ticket: ask.ticket,
+                resolved: Resolved::Failed(reason),
+            };
+            match walk.step(now, Some(answer), &conf, &dead) {
+                WalkStep::Exhausted(exhausted) => exhausted.status(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(status(Unresolved::Absent), 404);
+        assert_eq!(status(Unresolved::Failed), 503);
+        assert_eq!(status(Unresolved::Unanswered), 504);
     }
 
     #[test]
@@ -400,10 +533,10 @@ mod tests {
     fn no_answer_in_time_is_no_address_and_a_late_one_is_ignored() {
         let (now, conf) = (Instant::now(), conf());
         let mut walk = walk(&["a.example.org", "b.example.org"]);
-        let WalkStep::Ask(first) = walk.step(now, None, &conf) else {
+        let WalkStep::Ask(first) = walk.step(now, None, &conf, &DeadTargets::default()) else {
             panic!()
         };
-        let WalkStep::Ask(second) = walk.step(first.deadline, None, &conf) else {
+        let WalkStep::Ask(second) = walk.step(first.deadline, None, &conf, &DeadTargets::default()) else {
             panic!()
         };
         assert_ne!(first.ticket, second.ticket);
@@ -412,20 +545,26 @@ mod tests {
             resolved: Resolved::Addresses(vec!["203.0.113.1".parse().unwrap()]),
         };
         assert_eq!(
-            walk.step(first.deadline, Some(late), &conf),
+            walk.step(first.deadline, Some(late), &conf, &DeadTargets::default()),
             WalkStep::Wait(second.deadline)
         );
         let failed = Answer {
             ticket: second.ticket,
-            resolved: Resolved::Failed,
+            resolved: Resolved::Failed(Unresolved::Absent),
         };
-        let end = walk.step(first.deadline + Duration::from_millis(1), Some(failed), &conf);
+        let end = walk.step(
+            first.deadline + Duration::from_millis(1),
+            Some(failed),
+            &conf,
+            &DeadTargets::default(),
+        );
         let WalkStep::Exhausted(exhausted) = end else {
             panic!("{end:?}")
         };
         assert_eq!(
             (exhausted.status(), exhausted.unresolved, exhausted.tried),
-            (503, true, 0)
+            (504, Some(Unresolved::Unanswered), 0),
+            "one name may still exist"
         );
     }
 
@@ -433,14 +572,14 @@ mod tests {
     fn the_certificate_must_bear_the_name_that_was_asked_for() {
         let conf = conf();
         let mut walk = Walk::start(None, smallvec::smallvec![hop("gw.example.org", Some(Transport::Tls))]);
-        let WalkStep::Ask(ask) = walk.step(Instant::now(), None, &conf) else {
+        let WalkStep::Ask(ask) = walk.step(Instant::now(), None, &conf, &DeadTargets::default()) else {
             panic!()
         };
         let answer = Answer {
             ticket: ask.ticket,
             resolved: Resolved::Addresses(vec!["203.0.113.1".parse().unwrap()]),
         };
-        let WalkStep::Destination(to) = walk.step(Instant::now(), Some(answer), &conf) else {
+        let WalkStep::Destination(to) = walk.step(Instant::now(), Some(answer), &conf, &DeadTargets::default()) else {
             panic!()
         };
         assert_eq!((to.tls_name.as_deref(), to.addr.port()), (Some("gw.example.org"), 5061));
@@ -454,7 +593,7 @@ mod tests {
         assert_eq!(all(walk(&many), &[]).0.len(), MAX_DESTINATIONS);
         let names: Vec<String> = (0..200).map(|n| format!("gw{n}.example.org")).collect();
         let (found, exhausted) = all(walk(&names.iter().map(String::as_str).collect::<Vec<_>>()), &[]);
-        assert!(found.is_empty() && exhausted.unresolved);
+        assert!(found.is_empty() && exhausted.unresolved.is_some());
     }
 
     #[test]

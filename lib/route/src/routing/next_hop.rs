@@ -117,11 +117,10 @@ pub(super) fn by_uri(uri: &Uri<'_>, around: &mut Surroundings<'_>) -> Option<(Ne
         Some(maddr) => to_host(sps_wire::uri::Host::parse(maddr)?)?,
         None => host_of(uri)?,
     };
-    let asked = match uri.transport() {
+    let transport = match uri.transport() {
         Some(name) => Some(Transport::from_bytes(name)?),
         None => None,
     };
-    let transport = secured(uri, asked);
     let stage = if matches!(host, Host::Addr(_)) {
         Stage::Address
     } else {
@@ -131,6 +130,7 @@ pub(super) fn by_uri(uri: &Uri<'_>, around: &mut Surroundings<'_>) -> Option<(Ne
         host,
         port: uri.port,
         transport,
+        secure: is_secure(uri),
         route_id: None,
     };
     around.note(stage, format_args!("{hop}"));
@@ -144,11 +144,11 @@ fn arranged(uri: &Uri<'_>, stage: Stage, around: &mut Surroundings<'_>) -> Small
     let mut next_hops = SmallVec::new();
     for entry in routes.drain() {
         let (priority, weight) = (entry.priority, entry.weight);
-        let transport = secured(uri, entry.transport);
         let hop = NextHop {
             host: entry.host,
             port: entry.port,
-            transport,
+            transport: entry.transport,
+            secure: is_secure(uri),
             route_id: Some(entry.id),
         };
         let ours = is_ourselves(&hop, around);
@@ -163,18 +163,14 @@ fn arranged(uri: &Uri<'_>, stage: Stage, around: &mut Surroundings<'_>) -> Small
 }
 
 /// §26.2.2: a SIPS URI is reached by TLS on every hop.
-fn secured(uri: &Uri<'_>, transport: Option<Transport>) -> Option<Transport> {
-    if uri.scheme == Scheme::Sips {
-        Some(Transport::Tls)
-    } else {
-        transport
-    }
+fn is_secure(uri: &Uri<'_>) -> bool {
+    uri.scheme == Scheme::Sips
 }
 
 /// Names that lead to ourselves show when they are resolved: [`crate::Walk`] leaves our sockets out.
 fn is_ourselves(hop: &NextHop, around: &Surroundings<'_>) -> bool {
     let Host::Addr(ip) = hop.host else { return false };
-    let transport = hop.transport.unwrap_or(around.conf.default_transport);
+    let transport = hop.fixed_transport().unwrap_or(around.conf.default_transport);
     around
         .conf
         .is_own_socket(SocketAddr::new(ip, hop.port.unwrap_or(transport.default_port())))
