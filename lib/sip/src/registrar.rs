@@ -14,6 +14,11 @@
 //!   outcome that is stored already is a repetition and gets 200; the binding is not prolonged by it.
 //! - Path without `Supported: path` gets 420, the policy RFC 3327 §5.3 recommends. `outbound` (RFC 5626) is not offered, its
 //!   instance-id and reg-id are kept for those who read them.
+//! - Departs from §8.2.2.2: a REGISTER that comes twice by two ways is not refused with 482. It has one Call-ID and one CSeq,
+//!   so the second is a repetition of the first and changes nothing.
+//! - Departs from §8.2.3: a body is not looked at and never a reason for 415, since it has no say in what is bound, and phones
+//!   are out there that send one.
+//! - Departs from §10.3: steps 3 and 4 are missing, nobody is authenticated. Who can reach the registrar can register.
 //! - The flow a REGISTER came by is kept for requests back only if it leads to the contact (see [`leads_to`]).
 
 mod answer;

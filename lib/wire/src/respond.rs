@@ -6,6 +6,7 @@ use crate::{
 };
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
+use std::time::Duration;
 
 /// What the transport saw of a request's sender, to be written into its top Via.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -106,6 +107,8 @@ pub struct Response<'r> {
     pub to_tag: Option<&'r [u8]>,
     /// For the top Via, unless the request's bytes bear it already.
     pub stamp: ViaStamp,
+    /// How long ago the request came, for the Timestamp of a 100 (§8.2.6.1).
+    pub delay: Duration,
     /// Further headers, name and value.
     pub extra: &'r [(&'r str, &'r [u8])],
     /// The body; its Content-Type goes into `extra`.
@@ -120,6 +123,7 @@ impl<'r> Response<'r> {
             reason: None,
             to_tag: None,
             stamp: ViaStamp::default(),
+            delay: Duration::ZERO,
             extra: &[],
             body: b"",
         }
@@ -144,7 +148,7 @@ pub fn write_response(request: Message<'_>, response: &Response<'_>, out: &mut V
     copy(request, Name::CallId, out);
     copy(request, Name::CSeq, out);
     if response.status == 100 {
-        copy(request, Name::Timestamp, out);
+        write_timestamp(request, response.delay, out);
     }
     let makes_dialog = matches!(
         request.method(),
@@ -199,6 +203,26 @@ fn write_to(request: Message<'_>, response: &Response<'_>, out: &mut Vec<u8>) {
             out.extend_from_slice(&request.bytes()[value_end..header.line().end]);
         }
     }
+}
+
+/// §8.2.6.1: the Timestamp as it came, with the delay behind it if there is one worth telling, in seconds.
+fn write_timestamp(request: Message<'_>, delay: Duration, out: &mut Vec<u8>) {
+    let Some(header) = request.first(Name::Timestamp) else {
+        return;
+    };
+    if delay < Duration::from_millis(1) {
+        return out.extend_from_slice(header.raw());
+    }
+    out.extend_from_slice(b"Timestamp: ");
+    // A delay that is there already is not ours to tell.
+    let said = header.value().split(u8::is_ascii_whitespace).next();
+    out.extend_from_slice(said.unwrap_or_default());
+    out.push(b' ');
+    write_u32(delay.as_secs().min(u64::from(u32::MAX)) as u32, out);
+    out.push(b'.');
+    let ms = delay.subsec_millis();
+    out.extend([ms / 100, ms / 10 % 10, ms % 10].map(|digit| b'0' + digit as u8));
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Appends the first header of that name as received, if there is one.
@@ -269,6 +293,21 @@ mod tests {
             text.contains("Timestamp: 54\r\n") && !text.contains("t1") && !text.contains("Record-Route"),
             "{text}"
         );
+    }
+
+    /// §8.2.6.1, §20.38
+    #[test]
+    fn a_late_trying_tells_its_delay() {
+        let late = Response {
+            delay: Duration::from_millis(3_507),
+            ..Response::new(100)
+        };
+        for said in ["Timestamp: 54", "Timestamp: 54 0.2", "Timestamp:  54\r\n 0.2"] {
+            let text = respond(&REQUEST.replace("Timestamp: 54", said), &late);
+            assert!(text.contains("\r\nTimestamp: 54 3.507\r\n"), "{text}");
+        }
+        let text = respond(&REQUEST.replace("Timestamp: 54\r\n", ""), &late);
+        assert!(!text.contains("Timestamp"), "{text}");
     }
 
     #[test]

@@ -15,6 +15,9 @@ use sps_wire::uri::Uri;
 const MAX_DEPTH: usize = 4;
 
 /// The bindings of the Request-URI, if it is ours.
+///
+/// Departs from §16.5: who registers while the request is under way is not added to its targets, because callers would wait for
+/// phones that come late, and what was decided could not be told from the access log. The next request finds them.
 pub(super) fn by_registry(uri: &Uri<'_>, trusted: bool, around: &mut Surroundings<'_>) -> Found {
     if !around.conf.is_ours(uri) {
         return Found::Continue(At::NextHop(Translated::Foreign));

@@ -24,6 +24,9 @@ impl<W, J: Journal> Proxy<W, J> {
     ///
     /// Departs from §16.10, which has a CANCEL that matches nothing forwarded statelessly: SPS forwards no request so, hence
     /// nobody downstream can know it, and 481 is the truth (§9.2).
+    ///
+    /// Departs from §8.2.7, which has a stateless server ignore CANCEL: the CANCEL of a request that was refused without keeping
+    /// state cannot be told from any other that matches nothing, and gets 481 like it.
     pub(super) fn on_cancel(
         &mut self,
         clock: Clock,

@@ -415,6 +415,7 @@ impl<W, J: Journal> Proxy<W, J> {
         let response = Response {
             to_tag: Some(&tag),
             stamp: receive::stamp(message, active.flow),
+            delay: clock.now.saturating_duration_since(active.received_at),
             ..*response
         };
         self.out.clear();

@@ -114,12 +114,11 @@ fn write(
     out: &mut Vec<u8>,
 ) {
     let response = Response {
-        status,
         reason,
         to_tag: Some(setting.to_tag),
         stamp: setting.stamp,
         extra,
-        body: b"",
+        ..Response::new(status)
     };
     write_response(message, &response, out);
 }

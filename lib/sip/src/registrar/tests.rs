@@ -767,6 +767,8 @@ mod any_sequence {
                 prop_assert!(contacts.len() <= bench.conf.max_contacts);
                 prop_assert!((1..contacts.len()).all(|n| !contacts[..n].contains(&contacts[n])), "{contacts:?}");
                 if reply.status() != "200 OK" {
+                    // §10.3: a registrar knows nothing of other places and gives no 6xx.
+                    prop_assert!(reply.status() < "600", "{}", reply.status());
                     prop_assert_eq!(&bench.kept, &before);
                     continue;
                 }
@@ -784,5 +786,46 @@ mod any_sequence {
                 }
             }
         }
+    }
+}
+
+/// §10.3 step 5, §8.2.3: neither parameters of the To URI nor a body have a say in what is bound.
+#[test]
+fn what_a_register_bears_besides_changes_nothing() {
+    let mut bench = Bench::new();
+    let text = request(
+        "a",
+        1,
+        &["Contact: <sip:a@192.0.2.7>", "Content-Type: application/x-unknown"],
+    )
+    .replace(
+        "To: Alice <sip:alice@example.com>",
+        "To: <sip:%61lice@EXAMPLE.com;user=phone;x=y>",
+    )
+    .replace("Content-Length: 0\r\n\r\n", "Content-Length: 4\r\n\r\nbody");
+    assert_eq!(bench.feed(&text).status(), "200 OK");
+    assert_eq!(bench.key, b"sip:alice@example.com");
+    assert_eq!(bench.contacts(), ["sip:a@192.0.2.7"]);
+}
+
+/// §8.2, §10.3: method, URI, extensions, AOR, contacts: of several faults the first one is told.
+#[test]
+fn of_several_faults_the_first_step_tells_its_own() {
+    let mut bench = Bench::new();
+    let mut text = request("a", 1, &["Require: magic", "Contact: *"])
+        .replace("REGISTER", "OPTIONS")
+        .replace("OPTIONS sip:example.com", "OPTIONS tel:+15550100")
+        .replace("To: Alice <sip:alice@example.com>", "To: <sip:alice@example.org>");
+    for (status, from, to) in [
+        ("405", "OPTIONS", "REGISTER"),
+        ("416", "tel:+15550100", "sip:example.com"),
+        ("420", "Require: magic\r\n", ""),
+        ("404", "example.org", "example.com"),
+        ("400", "Contact: *", "Contact: <sip:a@192.0.2.7>"),
+        ("200", "", ""),
+    ] {
+        let reply = bench.feed(&text);
+        assert!(reply.status().starts_with(status), "{status}: {}", reply.status());
+        text = text.replace(from, to);
     }
 }

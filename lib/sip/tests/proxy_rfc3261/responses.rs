@@ -403,6 +403,19 @@ fn a_slow_non_invite_is_answered_100_when_timer_e_reaches_t2() {
     house.ends();
 }
 
+/// §8.2.6.1: a 100 that comes late says how late.
+#[test]
+fn a_late_100_tells_its_delay_in_the_timestamp() {
+    let mut house = house();
+    house.feed(
+        CALLER,
+        &request("MESSAGE", "sip:bob@example.com", "a", "Timestamp: 54.2\r\n"),
+    );
+    let sent = house.pass_ms(4_000);
+    assert_eq!(only(&sent, "SIP/2.0 100").header("Timestamp"), ["54.2 3.500"]);
+    house.ends();
+}
+
 /// RFC 4320 §4.2: a late answer to a non-INVITE, after its server transaction has ended, is dropped.
 #[test]
 fn a_late_response_to_a_non_invite_is_dropped() {

@@ -510,3 +510,25 @@ fn a_refusal_is_stateless_and_the_same_each_time() {
     assert_eq!(house.core.transactions(), 0);
     house.ends();
 }
+
+/// §8.2.2.1, §8.2.2: who answers cares for what it needs and for nothing else.
+#[test]
+fn options_for_us_may_bear_what_they_like() {
+    let mut house = house();
+    let text = request(
+        "OPTIONS",
+        "sip:example.com",
+        "a",
+        "Balls: 5\r\nDate: yesterday\r\nContact: <<<\r\nContent-Type: application/x-unknown\r\n",
+    )
+    .replace("To: <sip:bob@example.com>", "To: <tel:+33123456789>")
+    .replace("Content-Length: 0\r\n\r\n", "Content-Length: 2\r\n\r\nhi");
+    let sent = house.feed(CALLER, &text);
+    assert_eq!(lines(&sent), ["SIP/2.0 200 OK"]);
+    assert_eq!(
+        sent[0].header("Accept"),
+        ["*/*"],
+        "§8.2.3: any body is as good as another"
+    );
+    house.ends();
+}
