@@ -3,6 +3,7 @@
 
 pub mod proxy;
 pub mod registrar;
+pub mod table;
 pub mod timers;
 pub mod transaction;
 pub mod wheel;

@@ -30,7 +30,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use slab::Slab;
 use smallvec::SmallVec;
 use sps_wire::flow::{Destination, Flow};
 use sps_wire::{Edits, Index, Limits, Message, Response};
@@ -39,6 +38,7 @@ pub use conf::{Conf, Fork, Listener, Ours};
 pub use context::Leave;
 pub use token::{BranchToken, Keys, MAGIC_COOKIE, MacKey, RouteToken, Travel};
 
+use crate::table::Table;
 use crate::transaction::{self, State};
 use crate::wheel::Wheel;
 use context::{Active, Client, ClientMachine, Context, Server};
@@ -198,8 +198,8 @@ pub struct Proxy<W, J> {
     sent_by: SentBy,
     limits: Limits,
     journal: J,
-    contexts: Slab<Context<W>>,
-    clients: Slab<Client>,
+    contexts: Table<Context<W>>,
+    clients: Table<Client>,
     /// Server transactions by fingerprint (§17.2.3).
     matching: HashMap<u128, u32, BuildHasherDefault<PassThrough>>,
     owners: Option<Arc<dyn Owners>>,
@@ -237,8 +237,8 @@ impl<W, J: Journal> Proxy<W, J> {
             sent_by,
             limits,
             journal,
-            contexts: Slab::new(),
-            clients: Slab::new(),
+            contexts: Table::new(),
+            clients: Table::new(),
             matching: HashMap::default(),
             owners: None,
             wheel: Wheel::new(now),
@@ -488,7 +488,9 @@ impl<W, J: Journal> Proxy<W, J> {
     }
 
     fn remove_context(&mut self, ticket: Ticket, todo: &mut Vec<Action>) {
-        let context = self.contexts.remove(ticket.slot as usize);
+        let Some(context) = self.contexts.remove(ticket.slot as usize) else {
+            return;
+        };
         if let Some(fingerprint) = context.fingerprint {
             self.matching.remove(&fingerprint);
             if let Some(owners) = &self.owners {

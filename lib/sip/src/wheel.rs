@@ -6,9 +6,11 @@
 //! Time is counted in milliseconds since the wheel was made and read as digits to the base 256. A key waits at the level
 //! of the highest digit in which its deadline differs from the present, in the slot of that digit's value; when the
 //! present reaches the slot, its keys move down a level or come out. A deadline within the hour moves twice at most.
-//! Slots are lists through one arena, so that the memory is that of the most keys that ever waited at once.
+//! Slots are lists through one table, whose memory follows the number of keys that wait.
 
 use std::time::{Duration, Instant};
+
+use crate::table::Table;
 
 /// Deadlines of many keys, to the millisecond, never early.
 #[derive(Debug)]
@@ -19,10 +21,7 @@ pub struct Wheel<K> {
     levels: Box<[Level; LEVELS]>,
     /// List of keys that were already due when they were inserted.
     overdue: u32,
-    entries: Vec<Entry<K>>,
-    /// List of entries of the arena that are not in use.
-    free: u32,
-    len: usize,
+    entries: Table<Entry<K>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -63,9 +62,7 @@ impl<K: Copy> Wheel<K> {
                 }; LEVELS],
             ),
             overdue: NONE,
-            entries: Vec::new(),
-            free: NONE,
-            len: 0,
+            entries: Table::new(),
         }
     }
 
@@ -81,17 +78,8 @@ impl<K: Copy> Wheel<K> {
             key,
             next: NONE,
         };
-        let index = if self.free == NONE {
-            self.entries.push(entry);
-            // Memory ends long before 2^32 entries of 16 bytes and more do.
-            (self.entries.len() - 1) as u32
-        } else {
-            let index = self.free;
-            self.free = self.entries[index as usize].next;
-            self.entries[index as usize] = entry;
-            index
-        };
-        self.len += 1;
+        // Memory ends long before 2^32 entries of 16 bytes and more do.
+        let index = self.entries.insert(entry) as u32;
         self.place(index);
     }
 
@@ -132,17 +120,17 @@ impl<K: Copy> Wheel<K> {
 
     /// Keys that wait.
     pub fn len(&self) -> usize {
-        self.len
+        self.entries.len()
     }
 
     /// Whether no key waits.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.entries.is_empty()
     }
 
     /// Links an entry into the slot its deadline belongs to, seen from the present.
     fn place(&mut self, index: u32) {
-        let entry = &mut self.entries[index as usize];
+        let entry = entry(&mut self.entries, index);
         if entry.tick <= self.tick {
             entry.next = std::mem::replace(&mut self.overdue, index);
             return;
@@ -167,19 +155,18 @@ impl<K: Copy> Wheel<K> {
     /// Gives the keys of a list out and its entries back to the arena.
     fn release(&mut self, mut index: u32, due: &mut Vec<K>) {
         while index != NONE {
-            let entry = &mut self.entries[index as usize];
+            let Some(entry) = self.entries.remove(index as usize) else {
+                return;
+            };
             due.push(entry.key);
-            let next = std::mem::replace(&mut entry.next, self.free);
-            self.free = index;
-            self.len -= 1;
-            index = next;
+            index = entry.next;
         }
     }
 
     /// The present has reached a slot of an upper level: its keys are due now or wait further down.
     fn move_down(&mut self, mut index: u32, due: &mut Vec<K>) {
         while index != NONE {
-            let entry = &mut self.entries[index as usize];
+            let entry = entry(&mut self.entries, index);
             let next = entry.next;
             if entry.tick <= self.tick {
                 entry.next = NONE;
@@ -202,6 +189,12 @@ impl Level {
         self.occupied[slot / 64] &= !(1 << (slot % 64));
         std::mem::replace(&mut self.heads[slot], NONE)
     }
+}
+
+fn entry<K>(entries: &mut Table<Entry<K>>, index: u32) -> &mut Entry<K> {
+    entries
+        .get_mut(index as usize)
+        .expect("lists hold entries of the table")
 }
 
 fn digit(tick: u64, level: usize) -> usize {
@@ -263,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn the_arena_is_used_again() {
+    fn nothing_is_kept_of_what_came_out() {
         let origin = Instant::now();
         let mut wheel = Wheel::new(origin);
         let mut due = Vec::new();
@@ -274,7 +267,7 @@ mod tests {
             wheel.advance(origin + ms(round * 100 + 50), &mut due);
             due.clear();
         }
-        assert!(wheel.entries.len() <= 10, "{}", wheel.entries.len());
+        assert!(wheel.entries.is_empty() && wheel.is_empty());
     }
 
     /// What happens to the wheel and to the model.

@@ -140,9 +140,8 @@ impl<W, J: Journal> Proxy<W, J> {
             return self.settle(clock, ticket.request, todo);
         }
         let serial = self.unforeseeable();
-        let entry = self.clients.vacant_entry();
         let client = Ticket {
-            slot: entry.key() as u32,
+            slot: self.clients.next_place() as u32,
             serial,
         };
         let Some(context) = self.contexts.get_mut(ticket.request.slot as usize) else {
@@ -206,7 +205,7 @@ impl<W, J: Journal> Proxy<W, J> {
         if let Some(branch) = active.branches.get_mut(usize::from(ticket.branch)) {
             branch.client = Some(client);
         }
-        entry.insert(Client {
+        self.clients.insert(Client {
             serial,
             context: ticket.request,
             branch: ticket.branch,

@@ -19,29 +19,31 @@ pub struct InviteClient<M> {
 /// Each state with what only it needs, so that neither a message nor a timer outlives the state that wanted it.
 #[derive(Debug, Clone)]
 enum Phase<M> {
-    Calling {
-        request: M,
-        /// Timer A: when the INVITE goes out again; never on reliable transports.
-        resend_at: Option<Instant>,
-        /// The wait that leads to `resend_at`; doubles at each resend.
-        resend_wait: Duration,
-        /// Timer B.
-        timeout_at: Instant,
-    },
+    Calling(Box<Pending<M>>),
     /// No timer runs: how long it may ring is Timer C's to say, and that one is the proxy core's.
-    Proceeding {
-        request: M,
-    },
+    Proceeding(Box<Pending<M>>),
     /// A 2xx went up; 2xx from other forks must still follow it, until Timer M.
     Accepted {
         end_at: Instant,
     },
     /// Repeated final responses are acknowledged again until Timer D.
     Completed {
-        ack: M,
+        ack: Box<M>,
         end_at: Instant,
     },
     Terminated,
+}
+
+/// An INVITE without its final response. In a box: what outlasts it is to be small, since a call leaves it for half a minute.
+#[derive(Debug, Clone)]
+struct Pending<M> {
+    request: M,
+    /// Timer A: when the INVITE goes out again; never on reliable transports.
+    resend_at: Option<Instant>,
+    /// The wait that leads to `resend_at`; doubles at each resend.
+    resend_wait: Duration,
+    /// Timer B.
+    timeout_at: Instant,
 }
 
 impl<M: Clone> InviteClient<M> {
@@ -49,13 +51,16 @@ impl<M: Clone> InviteClient<M> {
     pub fn start(now: Instant, request: M, reliable: bool, conf: &TimerConf, todo: &mut Vec<Action<M>>) -> Self {
         todo.push(Action::Transmit(request.clone()));
         let resend_wait = conf.timer_a();
-        let phase = Phase::Calling {
+        let pending = Pending {
             request,
             resend_at: (!reliable).then(|| now + resend_wait),
             resend_wait,
             timeout_at: now + conf.timer_b(),
         };
-        InviteClient { phase, reliable }
+        InviteClient {
+            phase: Phase::Calling(Box::new(pending)),
+            reliable,
+        }
     }
 
     /// A response that matches this transaction (§17.1.3). `ack` builds the ACK for a response ≥ 300 from the request
@@ -69,18 +74,18 @@ impl<M: Clone> InviteClient<M> {
         todo: &mut Vec<Action<M>>,
     ) {
         self.phase = match (mem::replace(&mut self.phase, Phase::Terminated), Class::of(status)) {
-            (Phase::Calling { request, .. } | Phase::Proceeding { request }, Class::Provisional) => {
+            (Phase::Calling(pending) | Phase::Proceeding(pending), Class::Provisional) => {
                 todo.push(Action::Deliver);
-                Phase::Proceeding { request }
+                Phase::Proceeding(pending)
             }
-            (Phase::Calling { .. } | Phase::Proceeding { .. }, Class::Success) => {
+            (Phase::Calling(_) | Phase::Proceeding(_), Class::Success) => {
                 todo.push(Action::Deliver);
                 Phase::Accepted {
                     end_at: now + conf.timer_m(),
                 }
             }
-            (Phase::Calling { request, .. } | Phase::Proceeding { request }, Class::Failure) => {
-                let ack = ack(&request);
+            (Phase::Calling(pending) | Phase::Proceeding(pending), Class::Failure) => {
+                let ack = ack(&pending.request);
                 todo.extend([Action::Transmit(ack.clone()), Action::Deliver]);
                 // Timer D is zero on reliable transports: Completed is left as it is entered.
                 if self.reliable {
@@ -88,7 +93,7 @@ impl<M: Clone> InviteClient<M> {
                     Phase::Terminated
                 } else {
                     Phase::Completed {
-                        ack,
+                        ack: Box::new(ack),
                         end_at: now + conf.timer_d(false),
                     }
                 }
@@ -99,7 +104,7 @@ impl<M: Clone> InviteClient<M> {
             }
             // Our ACK was lost: repeat it, and do not bother the user twice.
             (Phase::Completed { ack, end_at }, Class::Failure) => {
-                todo.push(Action::Transmit(ack.clone()));
+                todo.push(Action::Transmit(M::clone(&ack)));
                 Phase::Completed { ack, end_at }
             }
             (phase @ Phase::Accepted { .. }, Class::Provisional | Class::Failure)
@@ -111,23 +116,18 @@ impl<M: Clone> InviteClient<M> {
     /// The time of [`Self::deadline`] has come; harmless when called early or late.
     pub fn on_deadline(&mut self, now: Instant, _conf: &TimerConf, todo: &mut Vec<Action<M>>) {
         match &mut self.phase {
-            Phase::Calling { timeout_at, .. } if *timeout_at <= now => {
+            Phase::Calling(pending) if pending.timeout_at <= now => {
                 todo.push(Action::Timeout);
                 self.terminate(todo);
             }
-            Phase::Calling {
-                request,
-                resend_at: Some(resend_at),
-                resend_wait,
-                ..
-            } if *resend_at <= now => {
-                todo.push(Action::Transmit(request.clone()));
-                *resend_wait *= 2;
-                *resend_at = now + *resend_wait;
+            Phase::Calling(pending) if pending.resend_at.is_some_and(|at| at <= now) => {
+                todo.push(Action::Transmit(pending.request.clone()));
+                pending.resend_wait *= 2;
+                pending.resend_at = Some(now + pending.resend_wait);
             }
             Phase::Accepted { end_at } | Phase::Completed { end_at, .. } if *end_at <= now => self.terminate(todo),
-            Phase::Calling { .. }
-            | Phase::Proceeding { .. }
+            Phase::Calling(_)
+            | Phase::Proceeding(_)
             | Phase::Accepted { .. }
             | Phase::Completed { .. }
             | Phase::Terminated => {}
@@ -137,30 +137,32 @@ impl<M: Clone> InviteClient<M> {
     /// A message that was transmitted for this transaction could not be sent.
     pub fn on_transport_error(&mut self, todo: &mut Vec<Action<M>>) {
         match self.phase {
-            Phase::Calling { .. } | Phase::Completed { .. } => {
+            Phase::Calling(_) | Phase::Completed { .. } => {
                 todo.push(Action::TransportFailed);
                 self.terminate(todo);
             }
             // Nothing was sent in these states; what is still to come may come by another connection (§18.2.2).
-            Phase::Proceeding { .. } | Phase::Accepted { .. } | Phase::Terminated => {}
+            Phase::Proceeding(_) | Phase::Accepted { .. } | Phase::Terminated => {}
         }
     }
 
     /// When to call [`Self::on_deadline`] next.
     pub fn deadline(&self) -> Option<Instant> {
         match &self.phase {
-            Phase::Calling {
-                resend_at, timeout_at, ..
-            } => Some(resend_at.map_or(*timeout_at, |at| at.min(*timeout_at))),
+            Phase::Calling(pending) => Some(
+                pending
+                    .resend_at
+                    .map_or(pending.timeout_at, |at| at.min(pending.timeout_at)),
+            ),
             Phase::Accepted { end_at } | Phase::Completed { end_at, .. } => Some(*end_at),
-            Phase::Proceeding { .. } | Phase::Terminated => None,
+            Phase::Proceeding(_) | Phase::Terminated => None,
         }
     }
 
     /// The request while it is still kept: in Calling and Proceeding. A CANCEL is built from it (§9.1).
     pub fn request(&self) -> Option<&M> {
         match &self.phase {
-            Phase::Calling { request, .. } | Phase::Proceeding { request } => Some(request),
+            Phase::Calling(pending) | Phase::Proceeding(pending) => Some(&pending.request),
             Phase::Accepted { .. } | Phase::Completed { .. } | Phase::Terminated => None,
         }
     }
@@ -168,8 +170,8 @@ impl<M: Clone> InviteClient<M> {
     /// Where the machine stands.
     pub fn state(&self) -> State {
         match self.phase {
-            Phase::Calling { .. } => State::Calling,
-            Phase::Proceeding { .. } => State::Proceeding,
+            Phase::Calling(_) => State::Calling,
+            Phase::Proceeding(_) => State::Proceeding,
             Phase::Accepted { .. } => State::Accepted,
             Phase::Completed { .. } => State::Completed,
             Phase::Terminated => State::Terminated,

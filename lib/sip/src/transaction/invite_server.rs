@@ -20,26 +20,31 @@ pub struct InviteServer<M> {
 enum Phase<M> {
     /// The last provisional response, to be repeated when the INVITE is.
     Proceeding {
-        response: Option<M>,
+        response: Option<Box<M>>,
     },
     /// A 2xx went out; INVITEs are absorbed until Timer L.
     Accepted {
         end_at: Instant,
     },
-    Completed {
-        response: M,
-        /// Timer G: when the response goes out again; never on reliable transports.
-        resend_at: Option<Instant>,
-        /// The wait that leads to `resend_at`; doubles up to T2.
-        resend_wait: Duration,
-        /// Timer H.
-        timeout_at: Instant,
-    },
+    Completed(Box<Unacknowledged<M>>),
     /// Repeated ACKs are absorbed until Timer I.
     Confirmed {
         end_at: Instant,
     },
     Terminated,
+}
+
+/// A final response ≥ 300 that waits for its ACK. In a box: what is left after a 2xx is to be small, since a call leaves it for half
+/// a minute.
+#[derive(Debug, Clone)]
+struct Unacknowledged<M> {
+    response: M,
+    /// Timer G: when the response goes out again; never on reliable transports.
+    resend_at: Option<Instant>,
+    /// The wait that leads to `resend_at`; doubles up to T2.
+    resend_wait: Duration,
+    /// Timer H.
+    timeout_at: Instant,
 }
 
 impl<M: Clone> InviteServer<M> {
@@ -56,10 +61,8 @@ impl<M: Clone> InviteServer<M> {
         match &self.phase {
             Phase::Proceeding {
                 response: Some(response),
-            }
-            | Phase::Completed { response, .. } => {
-                todo.push(Action::Transmit(response.clone()));
-            }
+            } => todo.push(Action::Transmit(M::clone(response))),
+            Phase::Completed(waiting) => todo.push(Action::Transmit(waiting.response.clone())),
             Phase::Proceeding { response: None }
             | Phase::Accepted { .. }
             | Phase::Confirmed { .. }
@@ -78,9 +81,10 @@ impl<M: Clone> InviteServer<M> {
         todo: &mut Vec<Action<M>>,
     ) -> bool {
         match (&mut self.phase, Class::of(status)) {
-            (Phase::Proceeding { response: last }, Class::Provisional) => {
-                *last = Some(response.clone());
-            }
+            (Phase::Proceeding { response: last }, Class::Provisional) => match last {
+                Some(last) => **last = response.clone(),
+                None => *last = Some(Box::new(response.clone())),
+            },
             (Phase::Proceeding { .. }, Class::Success) => {
                 self.phase = Phase::Accepted {
                     end_at: now + conf.timer_l(),
@@ -88,18 +92,18 @@ impl<M: Clone> InviteServer<M> {
             }
             (Phase::Proceeding { .. }, Class::Failure) => {
                 let resend_wait = conf.timer_g();
-                self.phase = Phase::Completed {
+                self.phase = Phase::Completed(Box::new(Unacknowledged {
                     response: response.clone(),
                     resend_at: (!self.reliable).then(|| now + resend_wait),
                     resend_wait,
                     timeout_at: now + conf.timer_h(),
-                };
+                }));
             }
             // From another fork, or the callee repeats it because the ACK is late.
             (Phase::Accepted { .. }, Class::Success) => {}
             (Phase::Accepted { .. }, Class::Provisional | Class::Failure)
             | (
-                Phase::Completed { .. } | Phase::Confirmed { .. } | Phase::Terminated,
+                Phase::Completed(_) | Phase::Confirmed { .. } | Phase::Terminated,
                 Class::Provisional | Class::Success | Class::Failure,
             ) => return false,
         }
@@ -112,8 +116,8 @@ impl<M: Clone> InviteServer<M> {
         match self.phase {
             Phase::Accepted { .. } => todo.push(Action::Deliver),
             // Timer I is zero on reliable transports: Confirmed is left as it is entered.
-            Phase::Completed { .. } if self.reliable => self.terminate(todo),
-            Phase::Completed { .. } => {
+            Phase::Completed(_) if self.reliable => self.terminate(todo),
+            Phase::Completed(_) => {
                 self.phase = Phase::Confirmed {
                     end_at: now + conf.timer_i(false),
                 }
@@ -125,24 +129,19 @@ impl<M: Clone> InviteServer<M> {
     /// The time of [`Self::deadline`] has come; harmless when called early or late.
     pub fn on_deadline(&mut self, now: Instant, conf: &TimerConf, todo: &mut Vec<Action<M>>) {
         match &mut self.phase {
-            Phase::Completed { timeout_at, .. } if *timeout_at <= now => {
+            Phase::Completed(waiting) if waiting.timeout_at <= now => {
                 todo.push(Action::Timeout);
                 self.terminate(todo);
             }
-            Phase::Completed {
-                response,
-                resend_at: Some(resend_at),
-                resend_wait,
-                ..
-            } if *resend_at <= now => {
-                todo.push(Action::Transmit(response.clone()));
-                *resend_wait = conf.t2.min(*resend_wait * 2);
-                *resend_at = now + *resend_wait;
+            Phase::Completed(waiting) if waiting.resend_at.is_some_and(|at| at <= now) => {
+                todo.push(Action::Transmit(waiting.response.clone()));
+                waiting.resend_wait = conf.t2.min(waiting.resend_wait * 2);
+                waiting.resend_at = Some(now + waiting.resend_wait);
             }
             Phase::Accepted { end_at } | Phase::Confirmed { end_at } if *end_at <= now => self.terminate(todo),
             Phase::Proceeding { .. }
             | Phase::Accepted { .. }
-            | Phase::Completed { .. }
+            | Phase::Completed(_)
             | Phase::Confirmed { .. }
             | Phase::Terminated => {}
         }
@@ -152,7 +151,7 @@ impl<M: Clone> InviteServer<M> {
     /// retransmitted INVITE does not pass for a new one (RFC 6026 §7.1).
     pub fn on_transport_error(&mut self, todo: &mut Vec<Action<M>>) {
         match self.phase {
-            Phase::Proceeding { .. } | Phase::Accepted { .. } | Phase::Completed { .. } => {
+            Phase::Proceeding { .. } | Phase::Accepted { .. } | Phase::Completed(_) => {
                 todo.push(Action::TransportFailed);
             }
             Phase::Confirmed { .. } | Phase::Terminated => {}
@@ -162,9 +161,11 @@ impl<M: Clone> InviteServer<M> {
     /// When to call [`Self::on_deadline`] next.
     pub fn deadline(&self) -> Option<Instant> {
         match &self.phase {
-            Phase::Completed {
-                resend_at, timeout_at, ..
-            } => Some(resend_at.map_or(*timeout_at, |at| at.min(*timeout_at))),
+            Phase::Completed(waiting) => Some(
+                waiting
+                    .resend_at
+                    .map_or(waiting.timeout_at, |at| at.min(waiting.timeout_at)),
+            ),
             Phase::Accepted { end_at } | Phase::Confirmed { end_at } => Some(*end_at),
             Phase::Proceeding { .. } | Phase::Terminated => None,
         }
@@ -175,7 +176,7 @@ impl<M: Clone> InviteServer<M> {
         match self.phase {
             Phase::Proceeding { .. } => State::Proceeding,
             Phase::Accepted { .. } => State::Accepted,
-            Phase::Completed { .. } => State::Completed,
+            Phase::Completed(_) => State::Completed,
             Phase::Confirmed { .. } => State::Confirmed,
             Phase::Terminated => State::Terminated,
         }

@@ -16,9 +16,9 @@ pub struct NonInviteClient<M> {
 /// Each state with what only it needs, so that neither a message nor a timer outlives the state that wanted it.
 #[derive(Debug, Clone)]
 enum Phase<M> {
-    Trying(Pending<M>),
+    Trying(Box<Pending<M>>),
     /// As Trying, but Timer E is T2 from its next firing on.
-    Proceeding(Pending<M>),
+    Proceeding(Box<Pending<M>>),
     /// Repeated responses are absorbed until Timer K.
     Completed {
         end_at: Instant,
@@ -26,7 +26,7 @@ enum Phase<M> {
     Terminated,
 }
 
-/// A request without its final response.
+/// A request without its final response. In a box: what outlasts it is to be small.
 #[derive(Debug, Clone)]
 struct Pending<M> {
     request: M,
@@ -50,7 +50,7 @@ impl<M: Clone> NonInviteClient<M> {
             timeout_at: now + conf.timer_f(),
         };
         NonInviteClient {
-            phase: Phase::Trying(pending),
+            phase: Phase::Trying(Box::new(pending)),
             reliable,
         }
     }

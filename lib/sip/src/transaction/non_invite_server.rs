@@ -20,11 +20,11 @@ pub struct NonInviteServer<M> {
 enum Phase<M> {
     Trying,
     Proceeding {
-        response: M,
+        response: Box<M>,
     },
     /// The final response is repeated when the request is, until Timer J.
     Completed {
-        response: M,
+        response: Box<M>,
         end_at: Instant,
     },
     Terminated,
@@ -43,7 +43,7 @@ impl<M: Clone> NonInviteServer<M> {
     pub fn on_retransmission(&mut self, todo: &mut Vec<Action<M>>) {
         match &self.phase {
             Phase::Proceeding { response } | Phase::Completed { response, .. } => {
-                todo.push(Action::Transmit(response.clone()));
+                todo.push(Action::Transmit(M::clone(response)));
             }
             Phase::Trying | Phase::Terminated => {}
         }
@@ -62,7 +62,9 @@ impl<M: Clone> NonInviteServer<M> {
         match (&self.phase, Class::of(status)) {
             (Phase::Trying | Phase::Proceeding { .. }, Class::Provisional) => {
                 todo.push(Action::Transmit(response.clone()));
-                self.phase = Phase::Proceeding { response };
+                self.phase = Phase::Proceeding {
+                    response: Box::new(response),
+                };
                 true
             }
             // Timer J is zero on reliable transports: Completed is left as it is entered.
@@ -74,7 +76,7 @@ impl<M: Clone> NonInviteServer<M> {
             (Phase::Trying | Phase::Proceeding { .. }, Class::Success | Class::Failure) => {
                 todo.push(Action::Transmit(response.clone()));
                 self.phase = Phase::Completed {
-                    response,
+                    response: Box::new(response),
                     end_at: now + conf.timer_j(false),
                 };
                 true
