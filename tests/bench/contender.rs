@@ -45,7 +45,7 @@ pub struct Contender {
     pub domain: String,
     /// The process whose tree is counted.
     pub root: u32,
-    _kept: Kept,
+    kept: Kept,
 }
 
 /// What runs as long as this does.
@@ -75,21 +75,40 @@ impl Contender {
                     target: format!("{NUMBER}@{DOMAIN}"),
                     domain: DOMAIN.into(),
                     root,
-                    _kept: Kept::Process(process),
+                    kept: Kept::Process(process),
                 })
             }
             Name::Kamailio => kamailio(
                 &format!("    record_route();\n    $du = \"sip:{callee}\";\n    t_relay();\n"),
                 folder,
             ),
-            Name::Sps => {
-                let sps = sps()?;
-                let Kept::Instance(instance) = &sps._kept else {
-                    unreachable!("sps() starts an instance")
-                };
-                instance.route("+1555*", callee);
-                Ok(sps)
-            }
+            Name::Sps => Contender::sps_with(PLENTY, callee),
+        }
+    }
+
+    /// Starts SPS with these sections as a proxy whose route for every number leads to `callee`.
+    pub fn sps_with(sections: &str, callee: SocketAddr) -> Result<Contender, String> {
+        let sps = sps(sections)?;
+        let Kept::Instance(instance) = &sps.kept else {
+            unreachable!("sps() starts an instance")
+        };
+        instance.route("+1555*", callee);
+        Ok(sps)
+    }
+
+    /// The process that does the proxy's work; SPS only.
+    pub fn proxy_pid(&self) -> Result<u32, String> {
+        match &self.kept {
+            Kept::Instance(instance) => Ok(instance.pid("sps-proxy")),
+            Kept::Process(_) => Err("only SPS has a process of that name".into()),
+        }
+    }
+
+    /// What `spsctl status` says; SPS only.
+    pub fn status(&self) -> String {
+        match &self.kept {
+            Kept::Instance(instance) => instance.spsctl(&["status"]).stdout,
+            Kept::Process(_) => String::new(),
         }
     }
 
@@ -98,7 +117,7 @@ impl Contender {
         match name {
             Name::Forwarder => Err("the forwarder registers nobody".into()),
             Name::Kamailio => kamailio("    save(\"location\");\n", folder),
-            Name::Sps => sps(),
+            Name::Sps => sps(PLENTY),
         }
     }
 }
@@ -106,7 +125,7 @@ impl Contender {
 impl Contender {
     /// Imports this many routes for numbers that nobody calls; SPS only.
     pub fn import_routes(&self, count: u32) -> Result<(), String> {
-        let Kept::Instance(instance) = &self._kept else {
+        let Kept::Instance(instance) = &self.kept else {
             return Err("only SPS takes routes from a file".into());
         };
         let file = instance.root().join("routes.csv");
@@ -123,9 +142,11 @@ impl Contender {
     }
 }
 
-fn sps() -> Result<Contender, String> {
-    // The generator makes in seconds what a network makes in many minutes; transactions stay for 32 s.
-    let options = Options::new().section("[proxy]\nmax_transactions = 4000000");
+/// The generator makes in seconds what a network makes in many minutes; transactions stay for 32 s.
+pub const PLENTY: &str = "[proxy]\nmax_transactions = 4000000";
+
+fn sps(sections: &str) -> Result<Contender, String> {
+    let options = Options::new().section(sections);
     let instance = Instance::start(options);
     let pid =
         fs::read_to_string(instance.root().join("run/sps.pid")).map_err(|error| format!("run/sps.pid: {error}"))?;
@@ -136,7 +157,7 @@ fn sps() -> Result<Contender, String> {
         target: format!("{NUMBER}@{domain}"),
         domain: domain.into(),
         root,
-        _kept: Kept::Instance(Box::new(instance)),
+        kept: Kept::Instance(Box::new(instance)),
     })
 }
 
@@ -166,7 +187,7 @@ fn kamailio(initial: &str, folder: &Path) -> Result<Contender, String> {
         target: format!("{NUMBER}@{DOMAIN}"),
         domain: DOMAIN.into(),
         root,
-        _kept: Kept::Process(process),
+        kept: Kept::Process(process),
     })
 }
 

@@ -8,6 +8,8 @@
 mod contender;
 mod forward;
 mod meter;
+mod overload;
+mod quota;
 mod report;
 mod run;
 
@@ -22,8 +24,9 @@ fn main() -> ExitCode {
     }));
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let result = match arguments.first().map(String::as_str) {
-        Some("run") => run::main(&arguments[1..]),
+        Some("run") => run::with_programs("run", &arguments[1..], run::main),
         Some("load") => run::load(&arguments[1..]),
+        Some("overload") => run::with_programs("overload", &arguments[1..], overload::main),
         Some("forward") => forward::main(&arguments[1..]),
         _ => Err(USAGE.to_owned()),
     };
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
 const USAGE: &str = "usage:
   sps-bench run [--bin-dir DIR] [--seconds N] [--rounds N] [--only NAME,NAME] [--apart] [--stored N]
                 [--results FILE]
+  sps-bench overload [--bin-dir DIR] [--seconds N] [--only refuse|overload]
   sps-bench load calls|registers --proxy ADDR [--callee ADDR] [--seconds N] [--window N | --rate N] [--number N] [--domain D]
   sps-bench forward --listen ADDR --caller ADDR --callee ADDR";
 

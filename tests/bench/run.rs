@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::contender::{Contender, Cpus, IP, Name, cpus, on_contenders_cpu, pin};
 use crate::report::{Kind, Measured, Memory, Report};
-use crate::{meter, option, option_or};
+use crate::{meter, option, option_or, overload};
 use sps_tests::load::calls::{self, Ends, Pace};
 use sps_tests::load::port::Port;
 use sps_tests::load::registers;
@@ -21,13 +21,6 @@ pub fn main(arguments: &[String]) -> Result<(), String> {
         apart: arguments.iter().any(|argument| argument == "--apart"),
         only: option(arguments, "--only").map(|list| list.split(',').map(str::to_owned).collect()),
     };
-    if let Some(folder) = option(arguments, "--bin-dir") {
-        let folder = PathBuf::from(folder);
-        // Nothing else runs in this process yet, so nobody reads the environment meanwhile.
-        if std::env::var_os("SPS_BIN_DIR").is_none() {
-            return reexecute(&folder, arguments);
-        }
-    }
     let cpus = cpus()?;
     pin(cpus.generator);
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
@@ -39,19 +32,41 @@ pub fn main(arguments: &[String]) -> Result<(), String> {
         report: Report::default(),
     };
     bench.everything()?;
-    print!("{}", bench.report.text());
+    let ours = bench
+        .settings
+        .only
+        .as_ref()
+        .is_none_or(|only| only.iter().any(|name| name == "sps"));
+    let overload = match ours {
+        true => overload::measure(cpus, bench.settings.seconds, None)?,
+        false => overload::Overload::default(),
+    };
+    print!("{}{}", bench.report.text(), overload.text());
     if let Some(path) = option(arguments, "--results") {
-        std::fs::write(path, bench.report.markdown()).map_err(|error| format!("{path}: {error}"))?;
+        std::fs::write(path, bench.report.markdown() + &overload.markdown())
+            .map_err(|error| format!("{path}: {error}"))?;
         println!("written to {path}");
     }
     bench.report.verdict()
 }
 
-/// Starts this program again with `SPS_BIN_DIR` set, where the harness looks for the programs.
-fn reexecute(folder: &std::path::Path, arguments: &[String]) -> Result<(), String> {
+/// Runs one part of this program where the harness finds the programs that `--bin-dir` names.
+pub fn with_programs(
+    part: &str,
+    arguments: &[String],
+    run: impl FnOnce(&[String]) -> Result<(), String>,
+) -> Result<(), String> {
+    match option(arguments, "--bin-dir") {
+        Some(folder) if std::env::var_os("SPS_BIN_DIR").is_none() => reexecute(part, &PathBuf::from(folder), arguments),
+        _ => run(arguments),
+    }
+}
+
+/// Starts this program again with `SPS_BIN_DIR` set: the environment of a process that runs already is not to be touched.
+fn reexecute(part: &str, folder: &std::path::Path, arguments: &[String]) -> Result<(), String> {
     let own = std::env::current_exe().map_err(|error| error.to_string())?;
     let status = std::process::Command::new(own)
-        .arg("run")
+        .arg(part)
         .args(arguments)
         .env("SPS_BIN_DIR", folder)
         .status();

@@ -1,10 +1,11 @@
 //! The core's journal: one line of the access log for each finished server transaction.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, UNIX_EPOCH};
 
 use sps_daemon::AccessWriter;
 use sps_daemon::access::Entry;
-use sps_sip::proxy::{Finished, Journal};
+use sps_sip::proxy::{Finished, Journal, Shed};
 
 /// One worker's way into the access log.
 pub struct Access(pub AccessWriter);
@@ -28,6 +29,28 @@ impl Journal for Access {
             stage: finished.stage,
             branches: finished.branches as u16,
             more: &[],
+        });
+    }
+
+    /// Requests of one source and about one second that were refused for overload, in one line.
+    fn shed(&mut self, shed: &Shed) {
+        if !self.0.is_on() {
+            return;
+        }
+        let count = shed.count.to_string();
+        self.0.entry(&Entry {
+            source: SocketAddr::new(shed.source.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), 0),
+            user: None,
+            received_at: UNIX_EPOCH + Duration::from_millis(shed.since_ms),
+            method: b"-",
+            request_uri: b"-",
+            status: 503,
+            took: Duration::ZERO,
+            call_id: b"-",
+            next: None,
+            stage: "overload",
+            branches: 0,
+            more: &[("count", count.as_bytes())],
         });
     }
 }

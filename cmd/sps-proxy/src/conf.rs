@@ -7,6 +7,7 @@ use sps_conf::Fork;
 use sps_ipc::parent::{Frozen, ListenerInfo};
 use sps_net::resolve::Offer;
 use sps_net::{DnsConf, StreamConf};
+use sps_sip::overload::OverloadConf;
 use sps_sip::proxy;
 use sps_sip::timers::TimerConf;
 use sps_wire::Limits;
@@ -64,6 +65,7 @@ impl WorkerConf {
             max_targets: route.max_targets,
             registrar: conf.registrar.enabled,
             draining: false,
+            overload: overload(frozen, &route),
         };
         let spoken = own_listeners(frozen).map(|listener| (listener.transport.into(), listener.address));
         let offers = Offer::of(spoken);
@@ -93,6 +95,23 @@ impl WorkerConf {
                 ..DnsConf::default()
             },
         }
+    }
+}
+
+/// Overload control. Where no source is listed and everybody is let in, nobody beyond this machine can reach us, or the operator
+/// knows nobody: only in the first case is everybody's word taken.
+fn overload(frozen: &Frozen, route: &Arc<sps_route::Conf>) -> proxy::Overload {
+    let conf = &frozen.conf;
+    let route = route.clone();
+    let everybody = conf.access.is_empty() && !conf.server.open_relay;
+    proxy::Overload {
+        control: OverloadConf {
+            enabled: conf.overload.enabled,
+            target_wait: conf.overload.target_wait,
+        },
+        trusts: proxy::Trusts(Arc::new(move |source| {
+            everybody || route.access_of(source).is_some_and(|rule| rule.allow)
+        })),
     }
 }
 

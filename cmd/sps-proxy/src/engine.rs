@@ -2,6 +2,7 @@
 //! be sent gathers in [`Engine::outbox`].
 
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -19,7 +20,7 @@ use crate::conf::WorkerConf;
 use crate::figures::Own;
 use crate::names::{Asker, Names};
 use crate::registrar::{Outcome, RegistrarLink};
-use crate::tables::Tables;
+use crate::tables::{KnownPhones, Tables};
 
 /// A message ready to leave.
 pub struct Outgoing {
@@ -35,7 +36,7 @@ pub struct Engine {
     pub registrar: RegistrarLink,
     pub own: Own,
     route: Arc<sps_route::Conf>,
-    tables: Tables,
+    tables: Rc<Tables>,
     names: Names,
     streams: Streams,
     dead: DeadTargets,
@@ -63,7 +64,7 @@ const RETRY_AFTER: &[(&str, &[u8])] = &[("Retry-After", b"5")];
 
 impl Engine {
     pub fn new(
-        core: Proxy<Walk, Access>,
+        mut core: Proxy<Walk, Access>,
         conf: &WorkerConf,
         tables: Tables,
         names: Names,
@@ -71,6 +72,8 @@ impl Engine {
         registrar: RegistrarLink,
         seed: u64,
     ) -> Engine {
+        let tables = Rc::new(tables);
+        core.prefer(Box::new(KnownPhones::new(tables.clone(), conf.route.clone())));
         Engine {
             core,
             outbox: Vec::new(),
@@ -97,6 +100,8 @@ impl Engine {
             draining,
             ..conf.core.clone()
         });
+        self.core
+            .prefer(Box::new(KnownPhones::new(self.tables.clone(), self.route.clone())));
     }
 
     /// Takes no new requests from now on.
@@ -245,7 +250,7 @@ impl Engine {
         let random = &mut self.random;
         let mut around = Surroundings {
             conf: &self.route,
-            tables: &self.tables,
+            tables: &*self.tables,
             random: &mut || next_random(random),
             scratch: &mut self.scratch,
             trace: None,

@@ -9,6 +9,7 @@ use sps_net::streams::CloseReason;
 use sps_net::udp::{UdpFailure, any_readable, any_writable};
 use sps_net::{Resolver, StreamEvent, StreamEvents, Streams, Udp, UdpConf};
 use sps_route::Answer;
+use sps_sip::overload::{Standing, Turn};
 use sps_sip::proxy::{Clock, Leave, Owners, Proxy};
 use sps_wire::flow::{Destination, Flow, Transport};
 use tokio::sync::{mpsc, oneshot};
@@ -194,6 +195,9 @@ impl Worker {
             self.take_stream_events(clock);
             self.receive_datagrams(clock);
             self.engine.on_deadline(clock);
+            if let Some(turn) = self.engine.core.watch_load(clock) {
+                self.tell_load(turn);
+            }
             self.send_all(clock);
             if clock.now >= slow_at {
                 slow_at = clock.now + SLOW_TURN;
@@ -225,9 +229,12 @@ impl Worker {
 
     fn receive_datagrams(&mut self, clock: Clock) {
         let member = self.engine.core.conf().member;
+        let now_ns = unix_ns();
         for udp in &mut self.udp {
             let (engine, post) = (&mut self.engine, &self.post);
+            let lost_before = udp.counters().kernel_drops;
             let received = udp.receive(|datagram| {
+                engine.core.waited(wait(now_ns, datagram.arrived_ns));
                 let flow = Flow {
                     member,
                     transport: Transport::Udp,
@@ -240,6 +247,7 @@ impl Worker {
             if let Err(error) = received {
                 tracing::error!(%error, socket = %udp.local_addr(), "receive");
             }
+            engine.core.lost(udp.counters().kernel_drops - lost_before);
             let mut failed = Vec::new();
             let unreachable = &mut self.unreachable;
             udp.errors(|failure| note_failure(&failure, &mut failed, unreachable));
@@ -445,6 +453,24 @@ impl Worker {
         self.streams.send_on(&flow, bytes, token).is_ok()
     }
 
+    /// Twice for each overload at most, and those are seconds apart.
+    fn tell_load(&self, turn: Turn) {
+        let counters = self.engine.core.counters();
+        match turn {
+            Turn::Began => tracing::warn!(
+                worker = self.number,
+                refused = counters.overload,
+                "overload: new requests are refused by 503"
+            ),
+            Turn::Ended { lasted } => tracing::warn!(
+                worker = self.number,
+                refused = counters.overload,
+                lasted_s = lasted.as_secs(),
+                "overload is over"
+            ),
+        }
+    }
+
     fn slow_turn(&mut self, clock: Clock, turns: u32) {
         self.pulse.beat();
         if !self.unreachable.is_empty() {
@@ -460,6 +486,8 @@ impl Worker {
         if turns.is_multiple_of(10) {
             self.engine.on_second();
         }
+        let load = self.engine.core.load();
+        self.engine.own.overload_percent = (100.0 * (1.0 - load.share(Standing::Ordinary))).round() as u64;
         let udp = self.udp.iter().map(Udp::counters).fold(Default::default(), add);
         self.figures.publish(
             &self.engine.core.counters(),
@@ -534,6 +562,25 @@ fn add(a: sps_net::udp::UdpCounters, b: sps_net::udp::UdpCounters) -> sps_net::u
     }
 }
 
+/// How long a datagram waited until now. A clock that was set meanwhile must not look like a queue.
+fn wait(now_ns: u64, arrived_ns: u64) -> Duration {
+    let waited = Duration::from_nanos(now_ns.saturating_sub(arrived_ns));
+    if arrived_ns == 0 || waited > LONGEST_WAIT {
+        Duration::ZERO
+    } else {
+        waited
+    }
+}
+
+/// No socket buffer holds messages for longer, unless the process stood still: then they are late, but no sign of load.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+fn unix_ns() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_nanos() as u64)
+}
+
 fn random_seed() -> Result<u64, Fatal> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(|error| Fatal::new(Exit::System, format!("get random numbers: {error}")))?;
@@ -543,6 +590,16 @@ fn random_seed() -> Result<u64, Fatal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_is_no_queue() {
+        const SECOND: u64 = 1_000_000_000;
+        let now = 1_800_000_000 * SECOND;
+        assert_eq!(wait(now, now - SECOND), Duration::from_secs(1));
+        assert_eq!(wait(now, now + SECOND), Duration::ZERO);
+        assert_eq!(wait(now, now - 3_600 * SECOND), Duration::ZERO);
+        assert_eq!(wait(now, 0), Duration::ZERO, "the kernel did not say");
+    }
 
     #[test]
     fn a_token_tells_which_worker_asked() {

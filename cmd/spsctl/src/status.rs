@@ -266,13 +266,18 @@ fn limits(shown: &Shown) -> Vec<[String; 2]> {
     rows
 }
 
-/// Counters of the blocks of one daemon (`proxy/0`, `proxy/1`) added up; zeros left out.
+/// Counters of the blocks of one daemon (`proxy/0`, `proxy/1`) added up, of shares the highest; zeros left out.
 fn sums(counters: &BTreeMap<String, BTreeMap<String, u64>>) -> BTreeMap<String, u64> {
     let mut sums = BTreeMap::new();
     for (block, values) in counters {
         let daemon = block.split('/').next().unwrap_or(block);
         for (name, value) in values.iter().filter(|(_, value)| **value != 0) {
-            *sums.entry(format!("{daemon} {name}")).or_insert(0) += value;
+            let sum = sums.entry(format!("{daemon} {name}")).or_insert(0);
+            *sum = if name.ends_with("_percent") {
+                (*sum).max(*value)
+            } else {
+                *sum + value
+            };
         }
     }
     sums

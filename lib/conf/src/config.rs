@@ -18,6 +18,8 @@ pub struct Config {
     pub listen: Vec<Listen>,
     /// `[proxy]`: forwarding, timers and bounds.
     pub proxy: Proxy,
+    /// `[overload]`: what happens when there is more to do than can be done.
+    pub overload: Overload,
     /// `[registrar]`: what REGISTER may ask for.
     pub registrar: Registrar,
     /// `[[access]]`: listed sources, first match wins.
@@ -114,6 +116,17 @@ pub enum Fork {
     Parallel,
     /// One contact after the other, by falling q.
     Sequential,
+}
+
+/// `[overload]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overload {
+    /// Whether new requests are refused by 503 when there is too much to do.
+    pub enabled: bool,
+    /// How long messages may wait for their turn before that begins.
+    pub target_wait: Duration,
+    /// Whether we tell neighbours how much to hold back, and hold back what they ask for (RFC 7339).
+    pub feedback: bool,
 }
 
 /// `[registrar]`. Expiries are whole seconds as in the Expires header.

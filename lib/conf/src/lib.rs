@@ -20,7 +20,8 @@ mod section;
 mod words;
 
 pub use config::{
-    Access, Action, Advertise, Cidr, Config, Dns, Fork, Level, Listen, Log, Proxy, Registrar, Server, Transport,
+    Access, Action, Advertise, Cidr, Config, Dns, Fork, Level, Listen, Log, Overload, Proxy, Registrar, Server,
+    Transport,
 };
 pub use init::InitOptions;
 pub use paths::{PathTooLong, Paths};

@@ -10,8 +10,8 @@ use toml::de::{DeTable, DeValue};
 
 use crate::section::{Notes, Section, nearest};
 use crate::{
-    Access, Action, Config, Dns, Fork, Level, Listen, Log, Problem, Problems, Proxy, Registrar, Server, Transport,
-    check, words,
+    Access, Action, Config, Dns, Fork, Level, Listen, Log, Overload, Problem, Problems, Proxy, Registrar, Server,
+    Transport, check, words,
 };
 
 impl Config {
@@ -96,13 +96,23 @@ fn read_text(path: &Path) -> std::io::Result<String> {
 }
 
 /// The sections in the order of the file.
-pub(crate) const SECTIONS: [&str; 7] = ["server", "listen", "proxy", "registrar", "access", "dns", "log"];
+pub(crate) const SECTIONS: [&str; 8] = [
+    "server",
+    "listen",
+    "proxy",
+    "overload",
+    "registrar",
+    "access",
+    "dns",
+    "log",
+];
 
 /// Reads all sections, then checks what needs more than one key.
 fn read(mut document: DeTable<'_>, notes: &mut Notes) -> Config {
     let (server, open_relay_at) = server(take_table(&mut document, notes, "server", "[server]"), notes);
     let listen = take_tables(&mut document, notes, "listen", "[[listen]]", listen);
     let proxy = proxy(take_table(&mut document, notes, "proxy", "[proxy]"), notes);
+    let overload = overload(take_table(&mut document, notes, "overload", "[overload]"), notes);
     let registrar = registrar(take_table(&mut document, notes, "registrar", "[registrar]"), notes);
     let access = take_tables(&mut document, notes, "access", "[[access]]", access);
     let dns = dns(take_table(&mut document, notes, "dns", "[dns]"), notes);
@@ -126,6 +136,7 @@ fn read(mut document: DeTable<'_>, notes: &mut Notes) -> Config {
         server,
         listen: plain(listen),
         proxy,
+        overload,
         registrar,
         access: access.into_iter().map(Spanned::into_inner).collect(),
         dns,
@@ -277,6 +288,19 @@ fn proxy(mut section: Section, notes: &mut Notes) -> Proxy {
         stream_idle_timeout: seconds(idle),
         stream_header_timeout: milliseconds(header),
         connect_timeout: milliseconds(connect),
+    }
+}
+
+fn overload(mut section: Section, notes: &mut Notes) -> Overload {
+    let s = &mut section;
+    let enabled = s.boolean(notes, "enabled", true).into_inner();
+    let target = s.integer(notes, "target_wait_ms", 30, 1..=1_000, "milliseconds");
+    let feedback = s.boolean(notes, "feedback", true).into_inner();
+    section.finish(notes);
+    Overload {
+        enabled,
+        target_wait: milliseconds(target),
+        feedback,
     }
 }
 

@@ -12,6 +12,7 @@ impl Config {
         self.render_server(&mut out);
         self.render_listen(&mut out);
         self.render_proxy(&mut out);
+        self.render_overload(&mut out);
         self.render_registrar(&mut out);
         self.render_access(&mut out);
         self.render_dns(&mut out);
@@ -91,6 +92,17 @@ impl Config {
         key(out, comment, "stream_idle_s", proxy.stream_idle_timeout.as_secs());
         line(out, "stream_header_timeout_ms", proxy.stream_header_timeout.as_millis());
         line(out, "connect_timeout_ms", proxy.connect_timeout.as_millis());
+    }
+
+    fn render_overload(&self, out: &mut String) {
+        let overload = &self.overload;
+        section(out, "[overload]", "");
+        let comment = "More to do than can be done: refuse new requests by 503, those of strangers first, once messages\n\
+                       have to wait so long for their turn.";
+        key(out, comment, "enabled", overload.enabled);
+        line(out, "target_wait_ms", overload.target_wait.as_millis());
+        let comment = "Tell other proxies how much to hold back, and hold back what they ask for (RFC 7339).";
+        key(out, comment, "feedback", overload.feedback);
     }
 
     fn render_registrar(&self, out: &mut String) {
@@ -282,6 +294,10 @@ max_connections = 8
 stream_idle_s = 9
 stream_header_timeout_ms = 11
 connect_timeout_ms = 12
+[overload]
+enabled = false
+target_wait_ms = 31
+feedback = false
 [registrar]
 enabled = false
 min_expires_s = 1

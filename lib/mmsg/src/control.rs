@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Room for the control messages of one datagram: packet information of either family and the drop counter.
+/// Room for the control messages of one datagram: packet information of either family, the drop counter and
+/// the time of arrival.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(8))]
 pub(crate) struct Control(pub(crate) [u8; CONTROL_LEN]);
@@ -83,6 +84,19 @@ pub(crate) fn local_address(item: &Item<'_>) -> Option<IpAddr> {
 pub(crate) fn drop_counter(item: &Item<'_>) -> Option<u32> {
     match (item.level, item.kind) {
         (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => Some(u32::from_ne_bytes(*item.data.first_chunk::<4>()?)),
+        _ => None,
+    }
+}
+
+/// When the datagram arrived, nanoseconds since 1970, if this says so.
+pub(crate) fn arrival(item: &Item<'_>) -> Option<u64> {
+    match (item.level, item.kind) {
+        // struct timespec: seconds, nanoseconds, a word each. The kernel answers by the number it was asked by.
+        (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS) => {
+            let word = |at: usize| Some(i64::from_ne_bytes(*item.data.get(at..)?.first_chunk::<8>()?));
+            let (seconds, nanoseconds) = (u64::try_from(word(0)?).ok()?, u64::try_from(word(8)?).ok()?);
+            seconds.checked_mul(1_000_000_000)?.checked_add(nanoseconds)
+        }
         _ => None,
     }
 }

@@ -45,6 +45,14 @@ pub fn count_drops(socket: BorrowedFd<'_>) -> io::Result<()> {
     set(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL)
 }
 
+/// Each datagram received tells when it arrived (`SO_TIMESTAMPNS`), so that the time it waited in the socket is known.
+///
+/// # Errors
+/// What `setsockopt` said.
+pub fn stamp_arrivals(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS)
+}
+
 /// A socket bound to an address and port 0 gets its port on connecting, so that one local port serves connections to
 /// different peers (`IP_BIND_ADDRESS_NO_PORT`). Either family.
 ///

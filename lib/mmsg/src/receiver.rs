@@ -37,6 +37,8 @@ pub struct Datagram<'a> {
     pub remote: SocketAddr,
     /// The local address it came to, where [`tell_local_address`](crate::options::tell_local_address) is on.
     pub local: Option<IpAddr>,
+    /// When it arrived, nanoseconds since 1970, where [`stamp_arrivals`](crate::options::stamp_arrivals) is on.
+    pub arrived_ns: Option<u64>,
     /// The datagram was longer than a slot: the rest is lost.
     pub truncated: bool,
 }
@@ -132,10 +134,16 @@ impl Receiver {
         headers.iter().enumerate().filter_map(|(i, header)| {
             let len = (header.msg_len as usize).min(self.slot_len);
             let start = i * self.stride;
+            let (mut local, mut arrived_ns) = (None, None);
+            for item in control::items(self.control(i)) {
+                local = local.or_else(|| control::local_address(&item));
+                arrived_ns = arrived_ns.or_else(|| control::arrival(&item));
+            }
             Some(Datagram {
                 bytes: &self.slots.as_slice()[start..start + len],
                 remote: self.addresses.as_slice()[i].read(header.msg_hdr.msg_namelen as usize)?,
-                local: control::items(self.control(i)).find_map(|item| control::local_address(&item)),
+                local,
+                arrived_ns,
                 truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
             })
         })

@@ -49,6 +49,8 @@ pub struct Datagram<'a> {
     pub remote: SocketAddr,
     /// Where it came to: on a wildcard address the address the peer used, not the wildcard.
     pub local: SocketAddr,
+    /// When the kernel took it, nanoseconds since 1970; zero if that is not known.
+    pub arrived_ns: u64,
 }
 
 /// A datagram that did not go out, or that ICMP says did not arrive.
@@ -105,7 +107,7 @@ pub struct Udp {
 
 impl Udp {
     /// Takes a bound socket over: makes it non-blocking and switches on `IP_PKTINFO` (wildcard addresses only),
-    /// `IP_RECVERR` and `SO_RXQ_OVFL`. Must be called inside a runtime.
+    /// `IP_RECVERR`, `SO_RXQ_OVFL` and `SO_TIMESTAMPNS`. Must be called inside a runtime.
     ///
     /// # Errors
     /// What the socket options or the reactor said.
@@ -118,6 +120,7 @@ impl Udp {
         }
         options::queue_errors(socket.as_fd(), family)?;
         options::count_drops(socket.as_fd())?;
+        options::stamp_arrivals(socket.as_fd())?;
         let write_side = socket.as_fd().try_clone_to_owned()?;
         Ok(Udp {
             socket: watch(socket, Interest::READABLE | Interest::PRIORITY | Interest::ERROR)?,
@@ -194,6 +197,7 @@ impl Udp {
                     local: datagram
                         .local
                         .map_or(self.local, |ip| SocketAddr::new(ip, self.local.port())),
+                    arrived_ns: datagram.arrived_ns.unwrap_or(0),
                 });
             }
             match drained {
@@ -397,6 +401,25 @@ mod tests {
         assert_eq!(next(&mut theirs).await.0, b"\0\r\nx");
         let counters = theirs.counters();
         assert_eq!((counters.received, counters.keepalives), (5, 4));
+    }
+
+    /// What a controller of overload goes by.
+    #[tokio::test]
+    async fn a_datagram_tells_when_it_arrived() {
+        let unix_ns = || {
+            let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+            since.unwrap().as_nanos() as u64
+        };
+        let (mut theirs, mut ours) = (open(ANY), open(ANY));
+        assert!(ours.send(theirs.local_addr(), None, Bytes::from_static(b"x"), 0));
+        let before = unix_ns();
+        ours.flush(no_failure);
+        let sent = unix_ns();
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        let mut arrived = 0;
+        timeout(LONG, theirs.readable()).await.unwrap().unwrap();
+        theirs.receive(|datagram| arrived = datagram.arrived_ns).unwrap();
+        assert!((before..=sent).contains(&arrived), "{before} {arrived} {sent}");
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! sip.
 #![forbid(unsafe_code)]
 
+pub mod overload;
 pub mod proxy;
 pub mod registrar;
 pub mod table;

@@ -20,6 +20,7 @@ mod receive;
 mod request_uri;
 mod response;
 mod sent_by;
+mod shedding;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -34,15 +35,18 @@ use smallvec::SmallVec;
 use sps_wire::flow::{Destination, Flow};
 use sps_wire::{Edits, Index, Limits, Message, Response};
 
-pub use conf::{Conf, Fork, Listener, Ours};
+pub use conf::{Conf, Fork, Listener, Ours, Overload, Trusts};
 pub use context::Leave;
+pub use shedding::{Registrations, Shed};
 pub use token::{BranchToken, Keys, MAGIC_COOKIE, MacKey, RouteToken, Travel};
 
+use crate::overload::Controller;
 use crate::table::Table;
 use crate::transaction::{self, State};
 use crate::wheel::Wheel;
 use context::{Active, Client, ClientMachine, Context, Server};
 use sent_by::SentBy;
+use shedding::Shedding;
 
 /// The time of an event, as the edge saw it.
 #[derive(Debug, Clone, Copy)]
@@ -169,6 +173,11 @@ pub struct Finished<'a> {
 pub trait Journal {
     /// Called once for each, when its final response is decided.
     fn finished(&mut self, finished: &Finished<'_>);
+
+    /// Called about once a second for each source whose requests were refused for overload; none of those is `finished`.
+    fn shed(&mut self, shed: &Shed) {
+        let _ = shed;
+    }
 }
 
 /// What the core has seen, since it began. Every refusal and drop is counted.
@@ -184,7 +193,7 @@ pub struct Counters {
     pub garbage: u64,
     /// Requests refused by the checks of §16.3.
     pub refused: u64,
-    /// Requests refused because the transaction table was full.
+    /// Requests refused because there was too much to do, or the transaction table was full.
     pub overload: u64,
     /// Responses that belong to no transaction of ours (RFC 6026 §8.9).
     pub stray_responses: u64,
@@ -205,6 +214,7 @@ pub struct Proxy<W, J> {
     owners: Option<Arc<dyn Owners>>,
     wheel: Wheel<Wake>,
     counters: Counters,
+    shedding: Shedding,
     /// Makes the numbers of this core unlike those of others, and of its former lives.
     seed: u64,
     serial: u64,
@@ -232,6 +242,7 @@ impl<W, J: Journal> Proxy<W, J> {
     pub fn new(conf: Conf, limits: Limits, journal: J, seed: u64, now: Instant) -> Self {
         let mut sent_by = SentBy::default();
         sent_by.add(&conf.listeners);
+        let shedding = Shedding::new(Controller::new(conf.overload.control, now));
         Proxy {
             conf,
             sent_by,
@@ -243,6 +254,7 @@ impl<W, J: Journal> Proxy<W, J> {
             owners: None,
             wheel: Wheel::new(now),
             counters: Counters::default(),
+            shedding,
             seed,
             serial: 0,
             client_steps: Vec::new(),
@@ -265,6 +277,7 @@ impl<W, J: Journal> Proxy<W, J> {
     pub fn reconfigure(&mut self, mut conf: Conf) {
         conf.keys.keep_hashes_of(&self.conf.keys);
         self.sent_by.add(&conf.listeners);
+        self.shedding.controller.configure(conf.overload.control);
         self.conf = conf;
     }
 

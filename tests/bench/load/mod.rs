@@ -4,6 +4,9 @@
 //! routes, a lossy wire.
 
 pub mod calls;
+pub mod feedback;
 pub mod port;
+pub mod refusals;
 pub mod registers;
+pub mod storm;
 pub mod text;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sps_sip::proxy::{
-    Action, Clock, Conf, Finished, Fork, Journal, Keys, Listener, MacKey, Ours, Proxy, Reach, Target, Ticket,
+    Action, Clock, Conf, Finished, Fork, Journal, Keys, Listener, MacKey, Ours, Overload, Proxy, Reach, Target, Ticket,
 };
 use sps_sip::timers::TimerConf;
 use sps_wire::flow::{Destination, Flow, Transport};
@@ -87,6 +87,7 @@ impl House {
             max_breadth: 60,
             registrar: true,
             draining: false,
+            overload: Overload::default(),
         };
         House {
             core: Proxy::new(conf, Limits::default(), Silent, 42, clock.now),

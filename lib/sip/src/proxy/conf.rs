@@ -1,13 +1,14 @@
 //! What the proxy core is told about itself: its listeners, names, keys and bounds. Frozen; a reload hands in a new one.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use sps_wire::flow::Transport;
 use sps_wire::uri::Uri;
 
 use super::token::Keys;
+use crate::overload::OverloadConf;
 use crate::timers::TimerConf;
 
 /// Everything the core decides by, besides the message itself.
@@ -41,6 +42,34 @@ pub struct Conf {
     pub registrar: bool,
     /// Begins nothing new: requests outside dialogs get 503 with Retry-After (RFC 3261 §21.5.4, design: only while draining).
     pub draining: bool,
+    /// What happens when there is more to do than can be done.
+    pub overload: Overload,
+}
+
+/// Overload control: our own, and that of RFC 7339 with our neighbours.
+#[derive(Debug, Clone, Default)]
+pub struct Overload {
+    /// When we refuse.
+    pub control: OverloadConf,
+    /// Whose word about himself we take: that he sheds load by himself, that a request has priority.
+    pub trusts: Trusts,
+}
+
+/// Tells whether a source belongs to somebody the operator knows.
+#[derive(Clone)]
+pub struct Trusts(pub Arc<dyn Fn(IpAddr) -> bool + Send + Sync>);
+
+impl Default for Trusts {
+    /// Nobody.
+    fn default() -> Self {
+        Trusts(Arc::new(|_| false))
+    }
+}
+
+impl fmt::Debug for Trusts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Trusts")
+    }
 }
 
 /// How targets of one target set are tried (§16.6).

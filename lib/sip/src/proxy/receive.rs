@@ -156,6 +156,9 @@ impl<W, J: Journal> Proxy<W, J> {
             // It acknowledges a response that we made and forgot.
             return Sorted::Done;
         }
+        if method != Method::Ack && self.shed(clock, flow, reply, message, fingerprint, todo) {
+            return Sorted::Done;
+        }
         let loop_hash = check::loop_hash(&self.conf, message);
         if let Err(refusal) = check::check(message, &self.sent_by, loop_hash) {
             self.counters.refused += 1;
@@ -167,12 +170,6 @@ impl<W, J: Journal> Proxy<W, J> {
         if let Err(refusal) = check::check_as_server(message, duty == Duty::Ourselves, duty == Duty::Route) {
             self.counters.refused += 1;
             self.refuse(clock, flow, reply, message, &refusal, todo);
-            return Sorted::Done;
-        }
-        if self.contexts.len() >= self.conf.max_transactions && method != Method::Ack {
-            // RFC 7339 §5.10.2: overload is 503 without Retry-After, which would silence the whole server upstream.
-            self.counters.overload += 1;
-            self.refuse(clock, flow, reply, message, &Refusal::new(503, "Overload"), todo);
             return Sorted::Done;
         }
         if self.conf.draining && method != Method::Ack && message.to().is_ok_and(|to| to.tag().is_none()) {
@@ -329,7 +326,7 @@ impl<W, J: Journal> Proxy<W, J> {
     }
 
     /// §16.4: takes our own Route off, repairs what a strict router did, and finds out whether the dialog is one we let through.
-    fn preprocess_route(&self, flow: Flow, message: Message<'_>) -> RouteFacts {
+    pub(super) fn preprocess_route(&self, flow: Flow, message: Message<'_>) -> RouteFacts {
         let mut facts = RouteFacts::default();
         let mut checked = None;
         if message.has(Name::Route) {
@@ -374,7 +371,7 @@ impl<W, J: Journal> Proxy<W, J> {
         facts
     }
 
-    fn names_us(&self, uri: &Uri<'_>) -> bool {
+    pub(super) fn names_us(&self, uri: &Uri<'_>) -> bool {
         uri.is_sip() && (self.conf.ours.0)(uri)
     }
 
@@ -419,6 +416,28 @@ impl<W, J: Journal> Proxy<W, J> {
             self.counters.stray_acks += 1;
             return;
         }
+        self.answer_statelessly(flow, reply, message, refusal, todo);
+        self.journal.finished(&Finished {
+            request: message,
+            flow,
+            status: refusal.status,
+            received_ms: clock.unix_ms,
+            took_ms: 0,
+            next: None,
+            stage: "check",
+            branches: 0,
+        });
+    }
+
+    /// Sends a response and keeps nothing; the To tag is the same for the same request.
+    pub(super) fn answer_statelessly(
+        &mut self,
+        flow: Flow,
+        reply: Flow,
+        message: Message<'_>,
+        refusal: &Refusal,
+        todo: &mut Vec<Action>,
+    ) {
         let tag = check::stateless_tag(&self.conf, message);
         let extra = refusal.header.as_ref().map(|(name, value)| [(*name, &value[..])]);
         let response = Response {
@@ -434,16 +453,6 @@ impl<W, J: Journal> Proxy<W, J> {
             leave: Leave::Reply(reply),
             bytes: Bytes::copy_from_slice(&self.out),
             token: 0,
-        });
-        self.journal.finished(&Finished {
-            request: message,
-            flow,
-            status: refusal.status,
-            received_ms: clock.unix_ms,
-            took_ms: 0,
-            next: None,
-            stage: "check",
-            branches: 0,
         });
     }
 

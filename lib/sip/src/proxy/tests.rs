@@ -4,6 +4,7 @@ mod cancelling;
 mod forking;
 mod forwarding;
 mod refusing;
+mod shedding;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -20,11 +21,15 @@ const CALLER: &str = "10.0.0.1:5060";
 type Hops = Vec<&'static str>;
 
 #[derive(Default)]
-struct Lines(Vec<(u16, &'static str, usize)>);
+struct Lines(Vec<(u16, &'static str, usize)>, Vec<Shed>);
 
 impl Journal for Lines {
     fn finished(&mut self, finished: &Finished<'_>) {
         self.0.push((finished.status, finished.stage, finished.branches));
+    }
+
+    fn shed(&mut self, shed: &Shed) {
+        self.1.push(*shed);
     }
 }
 
@@ -86,6 +91,7 @@ fn conf() -> Conf {
         max_targets: 8,
         registrar: true,
         draining: false,
+        overload: Overload::default(),
     }
 }
 

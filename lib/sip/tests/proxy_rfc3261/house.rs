@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sps_sip::proxy::{
-    Action, BranchTicket, Clock, Conf, Finished, Fork, Journal, Keys, Leave, Listener, MacKey, Ours, Proxy, Reach,
-    Target, Ticket,
+    Action, BranchTicket, Clock, Conf, Finished, Fork, Journal, Keys, Leave, Listener, MacKey, Ours, Overload, Proxy,
+    Reach, Target, Ticket,
 };
 use sps_sip::timers::TimerConf;
 use sps_wire::Limits;
@@ -143,6 +143,7 @@ pub fn conf() -> Conf {
         max_targets: 8,
         registrar: true,
         draining: false,
+        overload: Overload::default(),
     }
 }
 
