@@ -18,10 +18,31 @@ impl Kamailio {
     /// A stateful, record-routing proxy on a free port that sends every initial request on to `next`.
     pub fn start(folder: &Path, ip: IpAddr, next: SocketAddr) -> Kamailio {
         let addr = free_addr(ip);
+        Kamailio::run(folder, addr, &configuration(addr, next))
+    }
+
+    /// An edge proxy on a free port: puts itself on the Path of every REGISTER (RFC 3327) and sends what comes without a Route on
+    /// to `next`.
+    pub fn edge(folder: &Path, ip: IpAddr, next: SocketAddr) -> Kamailio {
+        let addr = free_addr(ip);
+        // loose_route() says no when a Route that was there already named Kamailio alone, but has taken it off.
+        let path = format!(
+            "    if (is_method(\"REGISTER\")) {{ if (!add_path()) {{ sl_send_reply(\"503\", \"No Path\"); exit; }} }}\n    \
+             if ($sp == {}) {{ loose_route(); t_relay(); exit; }}\n    $du = ",
+            next.port()
+        );
+        let plain = configuration(addr, next);
+        let edge = plain
+            .replace("loadmodule \"rr.so\"", "loadmodule \"rr.so\"\nloadmodule \"path.so\"")
+            .replace("    $du = ", &path);
+        Kamailio::run(folder, addr, &edge)
+    }
+
+    fn run(folder: &Path, addr: SocketAddr, configuration: &str) -> Kamailio {
         let run = folder.join("kamailio");
         fs::create_dir_all(&run).expect("the test folder can be written");
         let file = run.join("kamailio.cfg");
-        fs::write(&file, configuration(addr, next)).expect("the test folder can be written");
+        fs::write(&file, configuration).expect("the test folder can be written");
         let mut command = Command::new(find("kamailio").expect("the test asked for kamailio first"));
         command
             .args(["-DD", "-E", "-m", "64", "-M", "8", "-w"])

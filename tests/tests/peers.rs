@@ -11,7 +11,7 @@ use sps_tests::net::V4;
 use sps_tests::relay::Relay;
 use sps_tests::sipsak::sipsak;
 use sps_tests::wait::bounded_by;
-use sps_tests::{Instance, Options, bounded, need, pcap, wait_until};
+use sps_tests::{Agent, Dialog, Instance, Options, bounded, need, pcap, wait_until};
 
 /// Two phones register, one calls the other, both hear the same: the session descriptions arrive as they left.
 #[test]
@@ -114,6 +114,81 @@ fn a_thousand_calls_through_sps_kamailio_and_sps() {
                     == 1_000
             });
         }
+    });
+}
+
+/// RFC 3327 §5.3, §5.4: Kamailio as edge proxy puts itself on the Path of a registration; a call to the phone comes back through it,
+/// and the whole dialog passes both.
+#[test]
+fn a_call_comes_back_by_the_path_that_kamailio_added() {
+    need!("kamailio");
+    bounded(|| {
+        let sps = Instance::start(Options::new());
+        let edge = Kamailio::edge(sps.root(), V4, sps.addr());
+        let (mut phone, mut caller) = (Agent::udp(V4), Agent::udp(V4));
+        let aor = sps.uri("alice");
+        let register = |phone: &mut Agent, supported: &str| {
+            let request = phone.request("REGISTER", &format!("sip:{DOMAIN}"));
+            let contact = format!("<{}>", phone.uri("alice"));
+            request
+                .set("From", format!("<{aor}>;tag=x"))
+                .set("To", format!("<{aor}>"))
+                .set("Contact", contact)
+                .with("Supported", supported)
+        };
+        // §5.3: the edge adds Path though the phone does not know it; the phone learns that.
+        let request = register(&mut phone, "replaces");
+        let refused = phone.ask(edge.addr(), &request);
+        assert_eq!(
+            (refused.status(), refused.header("Unsupported")),
+            (Some(420), Some("path"))
+        );
+
+        let request = register(&mut phone, "replaces, path");
+        let answer = phone.ask(edge.addr(), &request);
+        assert_eq!(answer.status(), Some(200), "{answer}");
+        let path = answer.values("Path");
+        assert!(
+            path.len() == 1 && path[0].contains(&edge.addr().to_string()),
+            "{path:?}"
+        );
+
+        let invite = caller.request("INVITE", &aor);
+        caller.send(sps.addr(), &invite);
+        let got = phone.expect_request("INVITE");
+        assert_eq!(
+            got.peer,
+            edge.addr(),
+            "it comes by the edge: {} {}",
+            sps.addr(),
+            got.message
+        );
+        assert_eq!(got.message.values("Via").len(), 3, "{}", got.message);
+        assert_eq!(got.message.uri(), Some(phone.uri("alice").as_str()));
+        assert!(
+            got.message.values("Route").is_empty(),
+            "the edge took itself off: {}",
+            got.message
+        );
+        let contact = format!("<{}>", phone.uri("alice"));
+        phone.reply(
+            &got,
+            &got.message
+                .response(200, "OK")
+                .to_tag("callee")
+                .with("Contact", contact),
+        );
+        let answer = caller.final_response();
+        let mut dialog = Dialog::of_caller(&invite, &answer);
+        let ack = dialog.ack(&mut caller, 1);
+        caller.send(sps.addr(), &ack);
+        assert_eq!(phone.expect_request("ACK").peer, edge.addr());
+        let bye = dialog.request(&mut caller, "BYE");
+        caller.send(sps.addr(), &bye);
+        let bye = phone.expect_request("BYE");
+        assert_eq!(bye.peer, edge.addr());
+        phone.reply(&bye, &bye.message.response(200, "OK"));
+        assert_eq!(caller.final_response().cseq(), (2, "BYE"));
     });
 }
 

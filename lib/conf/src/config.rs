@@ -142,6 +142,8 @@ pub struct Registrar {
     pub default_expires_s: u32,
     /// Bindings of one AOR.
     pub max_contacts: usize,
+    /// Whether Path is taken from a phone that does not say `Supported: path` (RFC 3327 §5.3).
+    pub path_without_support: bool,
     /// How often the registry file is told to go to disk.
     pub sync_interval: Duration,
 }

@@ -314,6 +314,7 @@ fn registrar(mut section: Section, notes: &mut Notes) -> Registrar {
     let default = s.integer(notes, "default_expires_s", 3_600, 1..=YEAR, "seconds");
     check::expires(&min, &default, &max, notes);
     let max_contacts = s.integer(notes, "max_contacts", 16, 1..=256, "");
+    let path_without_support = s.boolean(notes, "path_without_support", false).into_inner();
     let sync = s.integer(notes, "sync_interval_ms", 1_000, 10..=60_000, "milliseconds");
     section.finish(notes);
     Registrar {
@@ -322,6 +323,7 @@ fn registrar(mut section: Section, notes: &mut Notes) -> Registrar {
         max_expires_s: max.into_inner() as u32,
         default_expires_s: default.into_inner() as u32,
         max_contacts: count(max_contacts),
+        path_without_support,
         sync_interval: milliseconds(sync),
     }
 }

@@ -120,6 +120,8 @@ impl Config {
             "max_contacts",
             registrar.max_contacts,
         );
+        let comment = "Take Path, which a proxy on the way added, also from phones that do not say Supported: path.";
+        key(out, comment, "path_without_support", registrar.path_without_support);
         let comment = "How often registrations go to the disk: what a power cut may cost. A crash costs nothing.";
         key(out, comment, "sync_interval_ms", registrar.sync_interval.as_millis());
     }
@@ -304,6 +306,7 @@ min_expires_s = 1
 max_expires_s = 3
 default_expires_s = 2
 max_contacts = 4
+path_without_support = true
 sync_interval_ms = 55
 [[access]]
 source = "192.0.2.0/24"

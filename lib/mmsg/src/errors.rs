@@ -84,6 +84,60 @@ fn extended(data: &[u8]) -> Option<(io::Error, Option<IpAddr>)> {
     if !matches!(*data.get(4)?, libc::SO_EE_ORIGIN_ICMP | libc::SO_EE_ORIGIN_ICMP6) {
         return None;
     }
+    if is_passing(*data.get(4)?, *data.get(5)?, errno) {
+        return None;
+    }
     let offender = data.get(16..).and_then(address::parse).map(|addr| addr.ip());
     Some((io::Error::from_raw_os_error(errno.try_into().ok()?), offender))
+}
+
+/// RFC 3261 §18.4: source quench and exceeded TTL are no failure, for the next try may arrive. Nor is "fragmentation needed":
+/// the kernel has learnt the path's MTU by it and cuts the next try itself.
+fn is_passing(origin: u8, kind: u8, errno: u32) -> bool {
+    const SOURCE_QUENCH: u8 = 4;
+    const TIME_EXCEEDED: u8 = 11;
+    const TIME_EXCEEDED_V6: u8 = 3;
+    let passing = match origin {
+        libc::SO_EE_ORIGIN_ICMP6 => kind == TIME_EXCEEDED_V6,
+        _ => matches!(kind, SOURCE_QUENCH | TIME_EXCEEDED),
+    };
+    passing || errno == libc::EMSGSIZE as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A `sock_extended_err` without an offender.
+    fn entry(errno: i32, origin: u8, kind: u8) -> Vec<u8> {
+        let mut data = (errno as u32).to_ne_bytes().to_vec();
+        data.extend([origin, kind, 0, 0]);
+        data.extend([0; 8]);
+        data
+    }
+
+    /// RFC 3261 §18.4
+    #[test]
+    fn unreachable_is_a_failure_and_what_passes_is_none() {
+        let told = |errno, origin, kind| extended(&entry(errno, origin, kind)).is_some();
+        let (v4, v6) = (libc::SO_EE_ORIGIN_ICMP, libc::SO_EE_ORIGIN_ICMP6);
+        // Destination unreachable (network, host, protocol, port) and parameter problem.
+        for errno in [
+            libc::ENETUNREACH,
+            libc::EHOSTUNREACH,
+            libc::ENOPROTOOPT,
+            libc::ECONNREFUSED,
+        ] {
+            assert!(told(errno, v4, 3), "{errno}");
+            assert!(told(errno, v6, 1), "{errno}");
+        }
+        assert!(told(libc::EPROTO, v4, 12) && told(libc::EPROTO, v6, 4));
+        // Source quench, TTL exceeded, too big for a link on the way.
+        assert!(!told(libc::EHOSTUNREACH, v4, 4));
+        assert!(!told(libc::EHOSTUNREACH, v4, 11));
+        assert!(!told(libc::EHOSTUNREACH, v6, 3));
+        assert!(!told(libc::EMSGSIZE, v4, 3) && !told(libc::EMSGSIZE, v6, 2));
+        // Of our own machine, which the send call told already.
+        assert!(!told(libc::EMSGSIZE, 1, 0));
+    }
 }

@@ -12,7 +12,7 @@
 //! - More contacts than allowed: 403, since repeating the request would not help.
 //! - An outdated CSeq: 500, as a request out of order within a dialog gets (§12.2.2). The same Call-ID and CSeq with the
 //!   outcome that is stored already is a repetition and gets 200; the binding is not prolonged by it.
-//! - Path without `Supported: path` gets 420, the policy RFC 3327 §5.3 recommends. `outbound` (RFC 5626) is not offered, its
+//! - Path without `Supported: path` gets 420, the policy RFC 3327 §5.3 recommends, unless configured otherwise. `outbound` (RFC 5626) is not offered, its
 //!   instance-id and reg-id are kept for those who read them.
 //! - Departs from §8.2.2.2: a REGISTER that comes twice by two ways is not refused with 482. It has one Call-ID and one CSeq,
 //!   so the second is a repetition of the first and changes nothing.
@@ -51,6 +51,8 @@ pub struct Conf {
     pub default_expires_s: u32,
     /// Bindings of one AOR, permanent ones included.
     pub max_contacts: usize,
+    /// Whether Path is taken from a REGISTER that does not say `Supported: path`, instead of 420 (RFC 3327 §5.3).
+    pub path_without_support: bool,
     /// Who warns, in Warning headers (§20.43): our domain.
     pub host: String,
 }

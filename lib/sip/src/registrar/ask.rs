@@ -90,7 +90,7 @@ impl<'a> Asked<'a> {
             });
         }
         check_request_uri(message)?;
-        check_extensions(message)?;
+        check_extensions(message, conf)?;
         let to_uri = message.to().map_err(|_| Refusal::new(400, "Malformed To"))?.uri;
         let uri = Uri::parse(to_uri).map_err(|_| Refusal::new(400, "Malformed To"))?;
         if !uri.is_sip() {
@@ -127,7 +127,7 @@ fn check_request_uri(message: Message<'_>) -> Result<(), Refusal> {
 }
 
 /// Step 2, §8.2.2.3; RFC 3327 §5.3.
-fn check_extensions(message: Message<'_>) -> Result<(), Refusal> {
+fn check_extensions(message: Message<'_>, conf: &Conf) -> Result<(), Refusal> {
     let mut unsupported = Vec::new();
     let mut add = |tag: &[u8]| {
         unsupported.extend_from_slice(if unsupported.is_empty() { b"" } else { b", " });
@@ -137,7 +137,8 @@ fn check_extensions(message: Message<'_>) -> Result<(), Refusal> {
         .option_tags(Name::Require)
         .filter(|tag| !SUPPORTED.iter().any(|known| eq_ignore_case(known, tag)))
         .for_each(&mut add);
-    if message.has(Name::Path)
+    if !conf.path_without_support
+        && message.has(Name::Path)
         && !message
             .option_tags(Name::Supported)
             .any(|tag| eq_ignore_case(tag, b"path"))

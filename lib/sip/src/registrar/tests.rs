@@ -96,6 +96,7 @@ impl Bench {
             max_expires_s: 7_200,
             default_expires_s: 3_600,
             max_contacts: 3,
+            path_without_support: false,
             host: "example.com".into(),
         };
         let remote = "192.0.2.7:5060".parse().unwrap();
@@ -501,6 +502,17 @@ fn path_is_kept_in_order_and_echoed() {
         (reply.status(), reply.all("Path").len(), bench.kept[0].path.len()),
         ("200 OK", 0, 0)
     );
+}
+
+/// RFC 3327 §5.3: "some registrars MAY choose to support the extension in the absence of a Supported header field"
+#[test]
+fn path_of_a_phone_that_does_not_say_so_can_be_taken() {
+    let mut bench = Bench::new();
+    bench.conf.path_without_support = true;
+    let path = "<sip:p1.example.net;lr>";
+    let reply = bench.register("a", 1, &[&format!("Path: {path}"), "Contact: <sip:a@192.0.2.7>"]);
+    assert_eq!((reply.status(), reply.all("Path")), ("200 OK", vec![path]));
+    assert_eq!(bench.kept[0].path, [path.as_bytes().to_vec()]);
 }
 
 /// §8.2.2.3.

@@ -9,6 +9,7 @@ mod chaos;
 mod forwarding;
 mod house;
 mod matching;
+mod recording;
 mod responses;
 mod transport;
 mod validation;

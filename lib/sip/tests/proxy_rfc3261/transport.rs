@@ -178,3 +178,105 @@ fn our_own_responses_are_built_by_the_book() {
     assert!(failure.header("To")[0].starts_with("<sip:bob@example.com>;tag="));
     house.ends();
 }
+
+/// §18.3, §20.14: "The Content-Length header field MUST be used with stream oriented transports": a request without one is 400,
+/// a response without one is dropped; over UDP both are well.
+#[test]
+fn on_a_stream_a_message_needs_content_length() {
+    let mut house = house();
+    let text = invite().replace("Content-Length: 0\r\n", "");
+    let sent = house.feed_by(
+        Transport::Tcp,
+        "10.0.0.1:40000",
+        &text.replace("SIP/2.0/UDP", "SIP/2.0/TCP"),
+    );
+    assert_eq!(lines(&sent), ["SIP/2.0 400 Missing Content-Length"]);
+    let sent = house.feed(CALLER, &text);
+    let forwarded = only(&sent, "INVITE").clone();
+    let ringing = answer(&forwarded, "180 Ringing").replace("Content-Length: 0\r\n", "");
+    assert_eq!(
+        count(&house.feed_by(Transport::Tcp, "10.0.0.2:40000", &ringing), "SIP/2.0"),
+        0
+    );
+    assert_eq!(count(&house.feed("10.0.0.2:5060", &ringing), "SIP/2.0 180"), 1);
+    house.ends();
+}
+
+/// §18.1.1: a response may come by the connection its request went out on or by one to our sent-by, from any port.
+#[test]
+fn a_response_is_taken_from_whichever_connection_brings_it() {
+    for (transport, from) in [
+        (Transport::Tcp, "10.0.0.2:5060"),
+        (Transport::Tcp, "10.0.0.2:41234"),
+        (Transport::Udp, "10.0.0.2:5060"),
+    ] {
+        let mut house = house();
+        house.targets = vec![place("", 1000, &["tcp:10.0.0.2:5060"])];
+        let sent = house.feed(CALLER, &invite());
+        let forwarded = only(&sent, "INVITE").clone();
+        assert!(forwarded.header("Via")[0].starts_with("SIP/2.0/TCP 127.0.0.1:5060;"));
+        let sent = house.feed_by(transport, from, &answer(&forwarded, "486 Busy Here"));
+        assert_eq!(count(&sent, "SIP/2.0 486"), 1, "{from}");
+        house.ends();
+    }
+}
+
+/// §19.3: our To tags have more than 32 bits, differ from call to call, and nobody without our keys can foresee them.
+#[test]
+fn our_tags_are_long_differ_and_cannot_be_foreseen() {
+    let tag_of = |house: &mut House, call_id: &str| {
+        let text = request("CANCEL", "sip:bob@example.com", call_id, "").replace("call-1", call_id);
+        let sent = house.feed(CALLER, &text);
+        let to = only(&sent, "SIP/2.0 481").header("To")[0].to_owned();
+        to.split_once(";tag=").expect("a tag").1.to_owned()
+    };
+    let mut house = house();
+    let mut tags: Vec<String> = (0..500).map(|call| tag_of(&mut house, &format!("c{call}"))).collect();
+    // Each of the digits takes nearly all values at each place.
+    for place in 0..16 {
+        let mut digits: Vec<u8> = tags.iter().map(|tag| tag.as_bytes()[place]).collect();
+        digits.sort_unstable();
+        digits.dedup();
+        assert_eq!(digits.len(), 16, "hexadecimal digits at {place}");
+    }
+    tags.sort_unstable();
+    tags.dedup();
+    assert_eq!(tags.len(), 500);
+    let mut other = house_with(sps_sip::proxy::Conf {
+        keys: sps_sip::proxy::Keys::new(&[sps_sip::proxy::MacKey { id: 1, secret: [8; 32] }]),
+        ..conf()
+    });
+    assert_ne!(tag_of(&mut house, "same"), tag_of(&mut other, "same"));
+    assert_eq!(
+        tag_of(&mut house, "again"),
+        tag_of(&mut house, "again"),
+        "§8.2.7: a stateless server says the same twice"
+    );
+    house.ends();
+    other.ends();
+}
+
+/// §18.4: what could not be sent over a stream is told to the transaction, which counts it as 503 (§16.9) and goes on.
+#[test]
+fn a_connection_that_fails_leads_to_the_next_destination() {
+    let mut house = house();
+    house.targets = vec![place("", 1000, &["tcp:10.0.0.2:5060", "10.0.0.3:5060"])];
+    let sent = house.feed(CALLER, &invite());
+    let sent = house.send_failed(&only(&sent, "INVITE").clone());
+    assert_eq!(only(&sent, "INVITE").to, "10.0.0.3:5060");
+    house.ends();
+}
+
+/// §18.2.1, §20.42: a Via of another host, with a name we cannot know, keeps its name and its parameters.
+#[test]
+fn received_is_added_behind_what_the_via_says() {
+    let mut house = house();
+    let sent = house.feed(CALLER, &via("phone.example.net:5080;alias;x=\"a;b\""));
+    let below = only(&sent, "INVITE").header("Via")[1];
+    assert!(
+        below.starts_with("SIP/2.0/UDP phone.example.net:5080;alias;x=\"a;b\";branch=z9hG4bKa"),
+        "{below}"
+    );
+    assert!(below.ends_with(";received=10.0.0.1"), "{below}");
+    house.ends();
+}
