@@ -66,6 +66,7 @@ pub fn register(turns: u64) {
         max_expires_s: 7_200,
         default_expires_s: 3_600,
         max_contacts: 16,
+        path_without_support: false,
         host: "example.com".into(),
     };
     let flow = Flow {
