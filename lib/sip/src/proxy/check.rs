@@ -5,7 +5,7 @@ use sps_wire::{Message, Method, Name};
 
 use super::conf::Conf;
 use super::sent_by::SentBy;
-use super::token::{BranchToken, feed, finish};
+use super::token::{BranchToken, MAGIC_COOKIE, feed, finish};
 
 /// Why a request is refused: what the response says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +61,8 @@ fn uri_scheme(message: Message<'_>) -> Result<(), Refusal> {
             scheme: Scheme::Other(_),
             ..
         }) => Err(Refusal::plain(416)),
-        // A `?` part may not stand in a Request-URI (§19.1.1 table 1), but peers that send one are understood: it goes on as it came.
+        // A `?` part may not stand in a Request-URI (§19.1.1 table 1), but peers that send one are understood. It goes no
+        // further (RFC 4475 §3.1.2.11).
         Ok(_) => Ok(()),
         Err(_) => Err(Refusal::new(400, "Malformed Request-URI")),
     }
@@ -78,7 +79,8 @@ pub(super) fn check_as_server(message: Message<'_>, is_answered: bool, is_forwar
     Ok(())
 }
 
-/// §16.3 step 3. OPTIONS ends here then, and a REGISTER may have come to its registrar: nothing is forwarded that is not.
+/// §16.3 step 3. OPTIONS may be for us, and a REGISTER may have come to its registrar: what is forwarded is refused later. The RFC
+/// would let us answer OPTIONS for others as well; RFC 4475 §3.3.11 wants 483, which tells more to who traces a path.
 fn max_forwards(message: Message<'_>) -> Result<(), Refusal> {
     match message.max_forwards() {
         Ok(Some(0)) if !matches!(message.method(), Some(Method::Options | Method::Register)) => {
@@ -203,11 +205,12 @@ fn older_fingerprint(conf: &Conf, message: Message<'_>, method: &[u8], to_tag: &
     Some(finish(hasher))
 }
 
-/// §8.1.1.7: seven characters, compared without case as all of a branch is.
+/// §8.1.1.7: seven characters, compared without case as all of a branch is. With nothing behind them they name no transaction,
+/// and the older rules are the better ones (RFC 4475 §3.2.1).
 fn has_magic_cookie(branch: &[u8]) -> bool {
     branch
-        .get(..7)
-        .is_some_and(|start| start.eq_ignore_ascii_case(super::MAGIC_COOKIE))
+        .split_at_checked(MAGIC_COOKIE.len())
+        .is_some_and(|(start, rest)| start.eq_ignore_ascii_case(MAGIC_COOKIE) && !rest.is_empty())
 }
 
 fn feed_host(hasher: &mut siphasher::sip128::SipHasher13, via: &sps_wire::Via<'_>) {

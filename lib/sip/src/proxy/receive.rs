@@ -101,9 +101,13 @@ impl<W, J: Journal> Proxy<W, J> {
 
     /// Finds the transaction a request belongs to, or that it begins one.
     fn sort(&mut self, clock: Clock, flow: Flow, message: Message<'_>, todo: &mut Vec<Action>) -> Sorted {
-        let (Some(reply), Some(method)) = (reply_flow(flow, message), message.method()) else {
-            // Nobody can be answered without a readable top Via.
+        let Some(method) = message.method() else {
+            return Sorted::Done;
+        };
+        let Some(reply) = reply_flow(flow, message) else {
             self.counters.garbage += 1;
+            let refusal = Refusal::new(400, "Malformed Via");
+            self.refuse(clock, flow, likely_reply_flow(flow, message), message, &refusal, todo);
             return Sorted::Done;
         };
         let fingerprint = match method {
@@ -353,6 +357,12 @@ impl<W, J: Journal> Proxy<W, J> {
                 checked = checked.or_else(|| self.read_route_token(&uri, message));
             }
         }
+        // §19.1.1 table 1, RFC 4475 §3.1.2.11: headers that came in a Request-URI go no further.
+        if let Some(uri) = facts.request_uri.as_deref().or(message.request_uri())
+            && let Some(stripped) = request_uri::without_forbidden(uri)
+        {
+            facts.request_uri = Some(stripped.into());
+        }
         // Most have no parameter at all.
         let uri = facts.request_uri.as_deref().or(message.request_uri());
         if let Some(uri) = uri.filter(|uri| uri.contains(&b';'))
@@ -384,10 +394,6 @@ impl<W, J: Journal> Proxy<W, J> {
     }
 
     fn duty(&self, method: Method<'_>, message: Message<'_>, route: &RouteFacts) -> Duty {
-        if method == Method::Options && message.max_forwards() == Ok(Some(0)) {
-            // §16.3 step 3: OPTIONS that may go no further is answered here.
-            return Duty::Ourselves;
-        }
         if route.last_route_moved || message.routes().nth(route.own_routes).is_some() {
             return Duty::Route;
         }
@@ -529,6 +535,21 @@ fn reply_flow(flow: Flow, message: Message<'_>) -> Option<Flow> {
         remote: SocketAddr::new(flow.remote.ip(), port),
         ..flow
     })
+}
+
+/// Where the refusal of a request goes whose top Via cannot be read (RFC 4475 §3.1.2.1): as [`reply_flow`] has it if its sent-by
+/// makes sense alone, else whence it came.
+fn likely_reply_flow(flow: Flow, message: Message<'_>) -> Flow {
+    let value = message.first(Name::Via).map(|via| via.value()).unwrap_or_default();
+    let end = value.iter().position(|byte| matches!(byte, b';' | b','));
+    match sps_wire::Via::parse(&value[..end.unwrap_or(value.len())]) {
+        Ok(via) if !flow.transport.is_reliable() => {
+            let port = via.port.unwrap_or(flow.transport.default_port());
+            let remote = SocketAddr::new(flow.remote.ip(), port);
+            Flow { remote, ..flow }
+        }
+        _ => flow,
+    }
 }
 
 /// What the top Via must be told about its sender (§18.2.1, RFC 3581 §4).

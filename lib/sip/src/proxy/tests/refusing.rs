@@ -66,9 +66,9 @@ fn what_a_proxy_must_refuse_it_refuses() {
     );
 }
 
-/// §16.3 step 3, §11.2
+/// §16.3 step 3, §11.2, RFC 4475 §3.3.11
 #[test]
-fn options_for_us_or_at_its_last_hop_is_answered_here() {
+fn options_for_us_is_answered_here_also_at_its_last_hop() {
     let mut house = house();
     let sent = house.feed(CALLER, &request("OPTIONS", "sip:example.com", "a", ""));
     assert_eq!(lines(&sent), ["SIP/2.0 200 OK"]);
@@ -77,6 +77,8 @@ fn options_for_us_or_at_its_last_hop_is_answered_here() {
         assert_eq!(sent[0].header(name).len(), 1, "{name}");
     }
     let last = request("OPTIONS", "sip:bob@example.com", "b", "").replace("Max-Forwards: 70", "Max-Forwards: 0");
+    assert_eq!(lines(&house.feed(CALLER, &last)), ["SIP/2.0 483 Too Many Hops"]);
+    let last = request("OPTIONS", "sip:example.com", "d", "").replace("Max-Forwards: 70", "Max-Forwards: 0");
     assert_eq!(lines(&house.feed(CALLER, &last)), ["SIP/2.0 200 OK"]);
     let through = house.feed(CALLER, &request("OPTIONS", "sip:bob@example.com", "c", ""));
     assert_eq!(
@@ -206,4 +208,50 @@ fn mutated_messages_do_no_harm() {
 fn what_is_left_after_the_final_response_is_small() {
     assert!(size_of::<Context<Hops>>() <= 240, "{}", size_of::<Context<Hops>>());
     assert!(size_of::<Client>() <= 168, "{}", size_of::<Client>());
+}
+
+/// RFC 4475 §3.2.1: a branch that is nothing but the magic cookie tells no two requests apart.
+#[test]
+fn a_branch_of_the_bare_cookie_swallows_no_second_request() {
+    let mut house = house();
+    let first = request("MESSAGE", "sip:bob@example.com", "", "");
+    let second = first.replace("call-1", "call-2");
+    for text in [&first, &second] {
+        only(&house.feed(CALLER, text), "MESSAGE ");
+    }
+    assert!(
+        house.feed(CALLER, &first).is_empty(),
+        "a retransmission by the older rules"
+    );
+}
+
+/// RFC 4475 §3.1.2.11: headers in a Request-URI neither go on in it nor become headers.
+#[test]
+fn headers_in_a_request_uri_go_no_further() {
+    let mut house = house();
+    house.targets[0].0 = "";
+    let sent = house.feed(
+        CALLER,
+        &request("MESSAGE", "sip:bob@example.com?Route=%3Csip:example.com%3E", "a", ""),
+    );
+    assert_eq!(lines(&sent), ["MESSAGE sip:bob@example.com SIP/2.0"]);
+    assert!(!sent[0].text.contains("Route"));
+}
+
+/// RFC 4475 §3.1.2.1
+#[test]
+fn a_via_that_cannot_be_read_is_answered_as_far_as_it_tells_where() {
+    for (via, port) in [
+        ("10.0.0.1:5062;;,;,,", 5062),
+        ("10.0.0.1;;", 5060),
+        ("[10;branch=x", 7777),
+    ] {
+        let text = request("MESSAGE", "sip:bob@example.com", "a", "").replace("10.0.0.1:5060;branch=z9hG4bKa", via);
+        let sent = house().feed("10.0.0.1:7777", &text);
+        assert_eq!(lines(&sent), ["SIP/2.0 400 Malformed Via"], "{via}");
+        assert_eq!(sent[0].to.port(), port, "{via}");
+        assert!(sent[0].text.contains(via), "it goes back as it came");
+    }
+    let ack = request("ACK", "sip:bob@example.com", "a", "").replace("5060;branch", "5060;;branch");
+    assert!(house().feed(CALLER, &ack).is_empty());
 }
