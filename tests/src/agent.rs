@@ -60,7 +60,12 @@ impl Agent {
 
     /// An end that listens on a free TCP port of `ip` and connects from others.
     pub fn tcp(ip: IpAddr) -> Agent {
-        let listener = TcpListener::bind((ip, 0)).expect("a port is free");
+        Agent::tcp_at(SocketAddr::new(ip, 0))
+    }
+
+    /// An end that listens on this TCP address and connects from others.
+    pub fn tcp_at(addr: SocketAddr) -> Agent {
+        let listener = TcpListener::bind(addr).unwrap_or_else(|error| panic!("bind {addr}: {error}"));
         let local = listener.local_addr().expect("a bound socket has an address");
         let (outgoing, incoming) = channel();
         let connections = Arc::new(Mutex::new(Vec::new()));

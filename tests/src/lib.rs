@@ -17,6 +17,7 @@ pub mod kamailio;
 pub mod load;
 pub mod message;
 pub mod net;
+pub mod next_hop;
 pub mod pcap;
 pub mod process;
 pub mod random;
@@ -24,6 +25,7 @@ pub mod relay;
 pub mod sipp;
 pub mod sipsak;
 pub mod skip;
+pub mod torture;
 pub mod uas;
 pub mod wait;
 

@@ -1,7 +1,8 @@
 //! The torture messages of RFC 4475 and RFC 5118, byte for byte from the archives in their appendices, with what this
 //! crate says of them.
 //!
-//! What only a registrar or user agent can find wrong (an unknown extension, an odd date) is well-formed here.
+//! What only a registrar or user agent can find wrong (an unknown extension, an odd date) is well-formed here; what the
+//! running programs make of each message is in `tests/torture/verdicts.toml`.
 
 use sps_wire::{Contacts, Fault, Host, Index, Limits, Message, Method, Name, Scheme, Start, Uri, parse, respond};
 use std::collections::BTreeSet;
@@ -95,7 +96,9 @@ const RFC_5118: &[(&str, Verdict)] = &[
 ];
 
 fn folder(rfc: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests").join(rfc)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/torture")
+        .join(rfc)
 }
 
 fn bytes(rfc: &str, name: &str) -> Vec<u8> {
@@ -384,6 +387,15 @@ fn phrases_schemes_and_old_syntax() {
         );
         assert!(message.body().starts_with(b"v=0"));
     });
+}
+
+/// §3.1.2.15: the archive lacks the empty line, which would hide the fault that is meant.
+#[test]
+fn a_display_name_with_a_bare_comma_is_malformed() {
+    let bytes = [&bytes("rfc4475", "baddn")[..], b"\r\n"].concat();
+    let mut index = Index::default();
+    let message = parse(&bytes, &mut index, &Limits::default()).unwrap();
+    assert!(message.from().is_err() && message.to().is_err());
 }
 
 /// What was refused and why, and that the answer can be written from what was salvaged.
