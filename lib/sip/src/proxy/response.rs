@@ -313,6 +313,9 @@ impl<W, J: Journal> Proxy<W, J> {
 
     /// A client transaction ended without success: its branch tries the next destination where that may help (RFC 3263
     /// §4.3), else it is done.
+    ///
+    /// Departs from §16.7 step 4: a 416 to a tel URI that somebody registered as contact is not followed by a SIP URI in its place,
+    /// since there is none but the one that led to it.
     #[allow(clippy::too_many_arguments)]
     fn branch_failed(
         &mut self,

@@ -645,3 +645,16 @@ fn a_missing_to_tag_stays_missing() {
     }
     house.ends();
 }
+
+/// §9.1: only an INVITE is cancelled; the other branches of another request are left to end.
+#[test]
+fn no_branch_of_a_non_invite_is_cancelled() {
+    let mut house = house();
+    house.targets = callees(2);
+    let sent = house.feed(CALLER, &request("MESSAGE", "sip:bob@example.com", "a", ""));
+    let (two, three) = (sent[0].clone(), sent[1].clone());
+    house.answer(&two, "100 Trying");
+    assert_eq!(lines(&house.answer(&three, "200 OK")), ["SIP/2.0 200 OK"]);
+    assert_eq!(count(&house.pass_ms(40_000), "CANCEL"), 0);
+    house.ends();
+}
