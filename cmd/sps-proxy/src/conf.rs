@@ -57,6 +57,8 @@ impl WorkerConf {
                 Fork::Parallel => proxy::Fork::Parallel,
                 Fork::Sequential => proxy::Fork::Sequential,
             },
+            next_hop_timeout: Some(conf.proxy.next_hop_timeout).filter(|wait| !wait.is_zero()),
+            udp_max_request: conf.proxy.udp_max_request,
             listeners: own_listeners(frozen).map(listener).collect(),
             ours: proxy::Ours(Arc::new(move |uri| ours.is_ours(uri))),
             keys: proxy::Keys::new(&keys),

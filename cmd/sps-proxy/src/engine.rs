@@ -2,18 +2,20 @@
 //! be sent gathers in [`Engine::outbox`].
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
+use sps_daemon::RateLimit;
 use sps_net::Streams;
 use sps_route::routing::Scratch;
 use sps_route::{Answer, DeadTargets, Facts, Routing, Step, Surroundings, Walk, WalkStep};
 use sps_sip::proxy::{Action, BranchTicket, Clock, Conf, Leave, Proxy, Reach, Target, Ticket};
 use sps_wire::Response;
-use sps_wire::flow::Flow;
+use sps_wire::flow::{Destination, Flow, Transport};
 
 use crate::access::Access;
 use crate::conf::WorkerConf;
@@ -58,6 +60,8 @@ pub fn clock() -> Clock {
         unix_ms,
     }
 }
+
+static AVOIDED: RateLimit = RateLimit::per_second(2);
 
 /// Said when the registrar cannot be asked: the phone tries again soon (design: one helper dead is 500 with Retry-After).
 const RETRY_AFTER: &[(&str, &[u8])] = &[("Retry-After", b"5")];
@@ -135,6 +139,20 @@ impl Engine {
         }
     }
 
+    /// A message did not leave because its connection could not be opened.
+    pub fn on_connect_failed(&mut self, clock: Clock, token: u64) {
+        if token != 0 {
+            self.core.on_connect_failed(clock, token, &mut self.todo);
+            self.perform(clock);
+        }
+    }
+
+    /// Connections that we had opened are gone.
+    pub fn on_streams_lost(&mut self, clock: Clock, lost: &[(Transport, SocketAddr)]) {
+        self.core.on_streams_lost(clock, lost, &mut self.todo);
+        self.perform(clock);
+    }
+
     /// Nothing listens there.
     pub fn on_unreachable(&mut self, clock: Clock, addrs: &[std::net::SocketAddr]) {
         self.core.on_unreachable(clock, addrs, &mut self.todo);
@@ -204,6 +222,7 @@ impl Engine {
         self.own.transactions = self.core.transactions() as u64;
         self.own.client_transactions = self.core.client_transactions() as u64;
         self.own.dns = self.names.counters();
+        self.own.dead_targets = self.dead.len() as u64;
     }
 
     /// Does all that the core asked for, and all that follows from that.
@@ -218,6 +237,11 @@ impl Engine {
                     Action::Walk(ticket) => self.walk(clock, ticket, None),
                     Action::Serve(ticket) => self.serve(clock, ticket),
                     Action::Forget(ticket) => drop(self.routings.remove(&ticket)),
+                    Action::Avoid {
+                        destination,
+                        retry_after,
+                    } => self.avoid(clock, &destination, retry_after),
+                    Action::Answered(destination) => drop(self.dead.revive(&destination)),
                 }
             }
             self.doing = doing;
@@ -298,6 +322,27 @@ impl Engine {
             };
             return self.core.on_destination(clock, ticket, reach, &mut self.todo);
         }
+    }
+
+    /// A destination is to be tried after all others for a while.
+    fn avoid(&mut self, clock: Clock, destination: &Destination, retry_after: Option<Duration>) {
+        let wait = match retry_after {
+            Some(wait) => wait.min(self.route.retry_after_max),
+            None => self.route.dead_for,
+        };
+        if !wait.is_zero()
+            && !self.dead.is_dead(clock.now, destination)
+            && let Some(held_back) = AVOIDED.pass()
+        {
+            let (addr, transport) = (destination.addr, destination.transport.as_str());
+            let why = if retry_after.is_some() {
+                "asked for it"
+            } else {
+                "failed"
+            };
+            tracing::info!(%addr, transport, why, for_s = wait.as_secs(), held_back, "destination tried last");
+        }
+        self.dead.bury(clock.now, destination, wait, retry_after.is_some());
     }
 
     fn ask(&mut self, clock: Clock, asker: Asker, ask: sps_route::Ask) {

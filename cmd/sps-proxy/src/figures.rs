@@ -36,6 +36,8 @@ const NAMES: &[&str] = &[
     "mail_lost",
     "registrar_busy",
     "registrar_timeouts",
+    "failovers",
+    "moved_to_tcp",
     "dns_lookups",
     "dns_failed",
     "dns_refused",
@@ -43,6 +45,7 @@ const NAMES: &[&str] = &[
     "transactions",
     "client_transactions",
     "streams_open",
+    "dead_targets",
     "questions_open",
 ];
 
@@ -91,6 +94,7 @@ pub struct Own {
     pub overload_percent: u64,
     pub transactions: u64,
     pub client_transactions: u64,
+    pub dead_targets: u64,
     pub questions_open: u64,
 }
 
@@ -125,6 +129,8 @@ impl Figures {
             own.mail_lost,
             own.registrar_busy,
             own.registrar_timeouts,
+            core.failovers,
+            core.moved_to_tcp,
             own.dns.lookups,
             own.dns.failed,
             own.dns.refused,
@@ -132,6 +138,7 @@ impl Figures {
             own.transactions,
             own.client_transactions,
             streams.open,
+            own.dead_targets,
             own.questions_open,
         ];
         for (counter, value) in self.0.iter().zip(values) {

@@ -54,6 +54,8 @@ struct Worker {
     pulse: Pulse,
     /// Where ICMP says nobody listens; told to the core once a turn of the slow clock.
     unreachable: Vec<SocketAddr>,
+    /// Connections we had opened that are gone; told likewise.
+    lost: Vec<(Transport, SocketAddr)>,
     draining: Option<oneshot::Sender<()>>,
     events: Vec<StreamEvent>,
 }
@@ -165,6 +167,7 @@ impl Worker {
             figures: start.figures,
             pulse: start.pulse,
             unreachable: Vec::new(),
+            lost: Vec::new(),
             draining: None,
             events: Vec::new(),
         })
@@ -268,14 +271,18 @@ impl Worker {
                 StreamEvent::Message { flow, bytes } => feed(&mut self.engine, &self.post, clock, flow, &bytes),
                 StreamEvent::Broken { flow, bytes, .. } => feed(&mut self.engine, &self.post, clock, flow, &bytes),
                 StreamEvent::Closed { flow, reason } => {
+                    self.note_lost(&flow, reason);
                     if !matches!(reason, CloseReason::Peer | CloseReason::Idle | CloseReason::Ours) {
                         tracing::debug!(remote = %flow.remote, ?reason, "stream closed");
                     }
                 }
-                StreamEvent::SendFailed { tokens, .. } => {
+                StreamEvent::SendFailed { tokens, reason, .. } => {
                     for token in tokens {
                         match asked_by(token) {
                             Some((from, token)) => self.tell_send_failed(from, token),
+                            None if matches!(reason, CloseReason::ConnectFailed(_)) => {
+                                self.engine.on_connect_failed(clock, token);
+                            }
                             None => self.engine.on_send_failed(clock, token),
                         }
                     }
@@ -283,6 +290,22 @@ impl Worker {
             }
         }
         self.events = events;
+    }
+
+    /// A connection that we had opened ended otherwise than by our own wish: told to the core once a turn of the slow clock.
+    fn note_lost(&mut self, flow: &Flow, reason: CloseReason) {
+        let ours = matches!(reason, CloseReason::Idle | CloseReason::Ours);
+        // What was accepted has a listener's port at our end. Nobody waits for first responses there but by flow, and such a request
+        // has failed with its sending.
+        let accepted = self
+            .engine
+            .core
+            .conf()
+            .listener_at(flow.transport, &flow.local)
+            .is_some();
+        if !ours && !accepted && self.lost.len() < MAX_UNREACHABLE {
+            self.lost.push((flow.transport, flow.remote));
+        }
     }
 
     fn take_answers(&mut self, clock: Clock) {
@@ -481,6 +504,11 @@ impl Worker {
                 }
             }
             self.engine.on_unreachable(clock, &addrs);
+            self.send_all(clock);
+        }
+        if !self.lost.is_empty() {
+            let lost = std::mem::take(&mut self.lost);
+            self.engine.on_streams_lost(clock, &lost);
             self.send_all(clock);
         }
         if turns.is_multiple_of(10) {

@@ -95,6 +95,14 @@ pub struct Proxy {
     pub t4: Duration,
     /// Timer C (§16.6 step 11): how long an INVITE branch may ring.
     pub timer_c: Duration,
+    /// How long a destination may say nothing before the next one is tried; zero: until Timer B or F.
+    pub next_hop_timeout: Duration,
+    /// How long a destination that failed is tried last; zero: it is not remembered.
+    pub dead_for: Duration,
+    /// The longest Retry-After of a 503 that is obeyed.
+    pub retry_after_max: Duration,
+    /// Bytes of the largest request that leaves by UDP (RFC 3261 §18.1.1); 0: any.
+    pub udp_max_request: usize,
     /// Server transactions at once, all workers together; beyond it new requests get 503.
     pub max_transactions: usize,
     /// Bytes of one message, head and body.

@@ -267,6 +267,16 @@ fn proxy(mut section: Section, notes: &mut Notes) -> Proxy {
     check::timers(&t1, &t2, notes);
     let timer_c = s.integer(notes, "timer_c_s", 181, 1..=86_400, "seconds");
     check::timer_c(&timer_c, notes);
+    let next_hop = s.integer(
+        notes,
+        "next_hop_timeout_ms",
+        4_000,
+        0..=60_000,
+        "milliseconds (0: as long as Timers B and F)",
+    );
+    let dead = s.integer(notes, "dead_for_s", 30, 0..=3_600, "seconds (0: not at all)");
+    let retry_after = s.integer(notes, "retry_after_max_s", 300, 0..=86_400, "seconds");
+    let udp_max = s.integer(notes, "udp_max_request_bytes", 1_300, 0..=65_535, "bytes (0: any)");
     let max_transactions = s.integer(notes, "max_transactions", 1_000_000, 1..=8_000_000, "");
     let max_message_len = s.integer(notes, "max_message_bytes", 65_535, 1_024..=65_535, "bytes");
     let max_connections = s.integer(notes, "max_connections", 10_000, 1..=1_000_000, "");
@@ -282,6 +292,10 @@ fn proxy(mut section: Section, notes: &mut Notes) -> Proxy {
         t2: milliseconds(t2),
         t4: milliseconds(t4),
         timer_c: seconds(timer_c),
+        next_hop_timeout: milliseconds(next_hop),
+        dead_for: seconds(dead),
+        retry_after_max: seconds(retry_after),
+        udp_max_request: count(udp_max),
         max_transactions: count(max_transactions),
         max_message_len: count(max_message_len),
         max_connections: count(max_connections),

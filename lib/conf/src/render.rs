@@ -83,6 +83,13 @@ impl Config {
             "timer_c_s",
             proxy.timer_c.as_secs(),
         );
+        let comment = "Failover: how long a destination may say nothing before the next one is tried, how long one that\n\
+                       failed is tried last, and the longest Retry-After that is obeyed.";
+        key(out, comment, "next_hop_timeout_ms", proxy.next_hop_timeout.as_millis());
+        line(out, "dead_for_s", proxy.dead_for.as_secs());
+        line(out, "retry_after_max_s", proxy.retry_after_max.as_secs());
+        let comment = "Requests that are larger leave by TCP instead of UDP.";
+        key(out, comment, "udp_max_request_bytes", proxy.udp_max_request);
         let comment = "Bounds: transactions and stream connections at once, bytes of one message.";
         key(out, comment, "max_transactions", proxy.max_transactions);
         line(out, "max_connections", proxy.max_connections);
@@ -290,6 +297,10 @@ t1_ms = 0x100
 t2_ms = 2_000
 t4_ms = 3000
 timer_c_s = 240
+next_hop_timeout_ms = 5
+dead_for_s = 6
+retry_after_max_s = 8
+udp_max_request_bytes = 1400
 max_transactions = 7
 max_message_bytes = 4096
 max_connections = 8

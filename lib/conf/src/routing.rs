@@ -44,6 +44,8 @@ impl Config {
             .collect();
         conf.open = self.is_open();
         conf.question_timeout = self.dns.total_timeout;
+        conf.dead_for = self.proxy.dead_for;
+        conf.retry_after_max = self.proxy.retry_after_max;
         if self.listen.iter().all(|listen| listen.transport != Transport::Udp) {
             conf.default_transport = flow::Transport::Tcp;
         }

@@ -55,6 +55,10 @@ pub struct Conf {
     pub max_alternates: usize,
     /// How long a question may stay open.
     pub question_timeout: Duration,
+    /// How long a destination that failed is tried after all others; zero: not at all.
+    pub dead_for: Duration,
+    /// The longest that a destination may ask to be left alone by `Retry-After`.
+    pub retry_after_max: Duration,
 }
 
 impl Conf {
@@ -72,6 +76,8 @@ impl Conf {
             max_targets: 32,
             max_alternates: 8,
             question_timeout: Duration::from_secs(5),
+            dead_for: Duration::from_secs(30),
+            retry_after_max: Duration::from_secs(300),
         };
         conf.add_domain(domain);
         conf

@@ -15,12 +15,14 @@ mod cancel;
 mod check;
 mod conf;
 mod context;
+mod failover;
 mod forward;
 mod receive;
 mod request_uri;
 mod response;
 mod sent_by;
 mod shedding;
+mod size;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -28,7 +30,7 @@ mod token;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -44,7 +46,7 @@ use crate::overload::Controller;
 use crate::table::Table;
 use crate::transaction::{self, State};
 use crate::wheel::Wheel;
-use context::{Active, Client, ClientMachine, Context, Server};
+use context::{Active, Client, ClientMachine, Context, Server, Standing};
 use sent_by::SentBy;
 use shedding::Shedding;
 
@@ -107,6 +109,16 @@ pub enum Action {
     Serve(Ticket),
     /// Nobody waits for answers to questions about this request any more.
     Forget(Ticket),
+    /// Others are to be tried before this destination for a while: it failed, kept silent, or (with its `Retry-After`) asked for it
+    /// by 503 (§21.5.4).
+    Avoid {
+        /// Which one.
+        destination: Destination,
+        /// What the 503 said.
+        retry_after: Option<Duration>,
+    },
+    /// This destination gave a request its first response: it is alive.
+    Answered(Destination),
 }
 
 /// One place a request may go (§16.5), with the edge's state of how to get there.
@@ -199,6 +211,10 @@ pub struct Counters {
     pub stray_responses: u64,
     /// ACKs that nothing waits for.
     pub stray_acks: u64,
+    /// Requests that took TCP because they were too large for UDP (§18.1.1).
+    pub moved_to_tcp: u64,
+    /// Times a request went on to another destination of the same target (RFC 3263 §4.3).
+    pub failovers: u64,
 }
 
 /// The proxy core of one worker.
@@ -539,7 +555,8 @@ impl<W, J: Journal> Proxy<W, J> {
             ClientMachine::Other(machine) => machine.deadline(),
         };
         let cancel = client.cancel.deadline();
-        if let Some(at) = [machine, cancel, client.give_up_at].into_iter().flatten().min()
+        let own = [machine, cancel, client.give_up_at];
+        if let Some(at) = own.into_iter().flatten().min()
             && client.wake_at.is_none_or(|wake_at| at < wake_at)
         {
             client.wake_at = Some(at);
@@ -557,6 +574,7 @@ impl<W, J: Journal> Proxy<W, J> {
         };
         client.wake_at = None;
         let gives_up = client.give_up_at.is_some_and(|at| at <= clock.now);
+        let is_silent = client.standing == Standing::Silent;
         let mut steps = std::mem::take(&mut self.client_steps);
         if client.cancel.on_deadline(clock.now, &self.conf.timers, &mut steps) {
             self.perform_cancel(ticket, &mut steps, todo);
@@ -569,8 +587,10 @@ impl<W, J: Journal> Proxy<W, J> {
         }
         self.perform_client(clock, ticket, None, &mut steps, todo);
         self.client_steps = steps;
-        if gives_up {
-            self.on_timer_c(clock, ticket, todo);
+        match (gives_up, is_silent) {
+            (true, true) => self.on_silence(clock, ticket, todo),
+            (true, false) => self.on_timer_c(clock, ticket, todo),
+            (false, _) => {}
         }
         self.schedule_client(ticket);
     }

@@ -73,6 +73,8 @@ impl House {
             timers: TimerConf::default(),
             record_route: true,
             fork: Fork::Parallel,
+            next_hop_timeout: Some(Duration::from_secs(4)),
+            udp_max_request: 1_300,
             listeners: vec![Listener {
                 transport: Transport::Udp,
                 addr: PROXY.into(),
@@ -138,6 +140,7 @@ impl House {
                         self.core.on_destination(self.clock, ticket, reach, &mut self.todo);
                     }
                     Action::Serve(_) | Action::Forget(_) => {}
+                    Action::Avoid { .. } | Action::Answered(_) => {}
                 }
             }
         }

@@ -5,7 +5,7 @@ use sps_wire::flow::Flow;
 use sps_wire::{Message, Response};
 
 use super::check::{self, Refusal};
-use super::context::{Cancel, ClientMachine};
+use super::context::{Cancel, ClientMachine, Standing};
 use super::receive;
 use super::{Action, Clock, Journal, Leave, Proxy, Ticket};
 use crate::transaction::{self, NonInviteClient, State};
@@ -132,7 +132,7 @@ impl<W, J: Journal> Proxy<W, J> {
     }
 
     /// §9.1: a CANCEL may leave only after a provisional response has come.
-    fn cancel_client(&mut self, clock: Clock, ticket: Ticket, todo: &mut Vec<Action>) {
+    pub(super) fn cancel_client(&mut self, clock: Clock, ticket: Ticket, todo: &mut Vec<Action>) {
         let Some(client) = self
             .clients
             .get_mut(ticket.slot as usize)
@@ -235,12 +235,14 @@ impl<W, J: Journal> Proxy<W, J> {
         };
         let (request, branch) = (client.context, client.branch);
         client.give_up_at = None;
+        let left = client.standing == Standing::Left;
         let ClientMachine::Invite(machine) = &client.machine else {
             return;
         };
         let sent = matches!(client.cancel, Cancel::Sent(_));
         match machine.state() {
             State::Proceeding if !sent && self.send_cancel(clock, ticket, todo) => {}
+            State::Proceeding | State::Calling if left => drop(self.clients.remove(ticket.slot as usize)),
             State::Proceeding | State::Calling => {
                 self.clients.remove(ticket.slot as usize);
                 self.end_branch(request, branch, 408, Bytes::new());

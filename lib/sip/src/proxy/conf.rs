@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use sps_wire::flow::Transport;
 use sps_wire::uri::Uri;
@@ -26,6 +27,11 @@ pub struct Conf {
     pub record_route: bool,
     /// How targets of one target set are tried.
     pub fork: Fork,
+    /// How long a destination may say nothing before the next one of its branch is tried, if there is one; `None`: as long as
+    /// Timers B and F let it (RFC 3263 §4.3).
+    pub next_hop_timeout: Option<Duration>,
+    /// Bytes of the largest request that leaves by UDP where we have TCP (§18.1.1); 0: any.
+    pub udp_max_request: usize,
     /// Sockets that messages come by and leave by.
     pub listeners: Vec<Listener>,
     /// Which URIs name this installation.

@@ -123,11 +123,30 @@ pub(super) struct Client {
     pub branch: u16,
     pub machine: ClientMachine,
     pub wake_at: Option<Instant>,
-    /// Timer C (§16.6 step 11); after a CANCEL, when the branch is given up (§9.1).
+    /// While it is [`Standing::Silent`], when another destination is looked for. Then Timer C (§16.6 step 11); after a CANCEL, when
+    /// the branch is given up (§9.1).
     pub give_up_at: Option<Instant>,
+    pub standing: Standing,
+    /// It took TCP for its size alone (§18.1.1).
+    pub moved: bool,
     pub cancel: Cancel,
     /// Where its messages go. Gone with the request once a 2xx came.
     pub leave: Option<Box<Leave>>,
+}
+
+/// How a client transaction stands with its branch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Nothing has come yet.
+    Silent,
+    /// Nothing has come, and whether there is another destination is being found out.
+    Searching,
+    /// Nothing has come, and it is waited for all the same.
+    Alone,
+    /// Some response has come.
+    Heard,
+    /// The branch has gone on at another destination.
+    Left,
 }
 
 pub(super) enum ClientMachine {

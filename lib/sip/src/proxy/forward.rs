@@ -7,9 +7,9 @@ use sps_wire::uri::Uri;
 use sps_wire::{Edits, Message, Method, Name, NameAddr, Patch, Response};
 
 use super::conf::Conf;
-use super::context::{Active, Branch, Cancel, Client, ClientMachine, Leave, Server};
+use super::context::{Active, Branch, Cancel, Client, ClientMachine, Leave, Server, Standing};
 use super::token::{BranchToken, RouteToken};
-use super::{Action, BranchTicket, Clock, Journal, Proxy, Reach, Target, Ticket, breadth, receive, request_uri};
+use super::{Action, BranchTicket, Clock, Journal, Proxy, Reach, Target, Ticket, breadth, receive, request_uri, size};
 use crate::transaction::{InviteClient, NonInviteClient};
 
 impl<W, J: Journal> Proxy<W, J> {
@@ -75,21 +75,42 @@ impl<W, J: Journal> Proxy<W, J> {
         let Some(branch) = active.branches.get(usize::from(ticket.branch)) else {
             return;
         };
-        if branch.done || branch.client.is_some() {
+        let (done, client, last_status) = (branch.done, branch.client, branch.status);
+        let cancelled = active.cancelled;
+        if done || client.is_some_and(|client| self.is_waited_for(client)) {
             return;
         }
-        match found {
-            Ok(Reach::Flow(flow)) => self.launch(clock, ticket, Leave::Flow(flow), todo),
+        // Cancelled meanwhile: what is on its way is waited for, nothing new is begun (§16.10).
+        let found = match client {
+            Some(_) if cancelled => Err(0),
+            _ => found,
+        };
+        let leave = match found {
+            Ok(Reach::Flow(flow)) => Ok(Leave::Flow(flow)),
             Ok(Reach::Destination(destination)) => {
                 let listener = self.conf.listener_towards(destination.transport, &destination.addr);
-                match listener {
-                    Some(listener) => self.launch(clock, ticket, Leave::Onward { listener, destination }, todo),
+                let Some(listener) = listener else {
                     // No socket of ours speaks that transport or address family.
-                    None => todo.push(Action::Walk(ticket)),
-                }
+                    return todo.push(Action::Walk(ticket));
+                };
+                Ok(Leave::Onward { listener, destination })
             }
-            Err(status) => {
-                let status = match (branch.status, status) {
+            Err(status) => Err(status),
+        };
+        match (leave, client) {
+            (Ok(leave), silent) => {
+                if let Some(silent) = silent {
+                    self.leave_behind(silent, todo);
+                }
+                if silent.is_some() || last_status != 0 {
+                    self.counters.failovers += 1;
+                }
+                self.launch(clock, ticket, leave, false, todo);
+            }
+            (Err(_), Some(silent)) => self.wait_on(silent),
+            (Err(status), None) => {
+                let Some(active) = self.active(request) else { return };
+                let status = match (last_status, status) {
                     // Nothing was sent, so that nothing can have timed out: no socket of ours leads there (§16.9).
                     (0, 408) => 503,
                     (0, status) => status,
@@ -132,8 +153,15 @@ impl<W, J: Journal> Proxy<W, J> {
         }
     }
 
-    /// §16.6 steps 8 to 11: the copy leaves, and a client transaction looks after it.
-    fn launch(&mut self, clock: Clock, ticket: BranchTicket, leave: Leave, todo: &mut Vec<Action>) {
+    /// §16.6 steps 8 to 11: the copy leaves, and a client transaction looks after it. `any_size`: TCP has been tried and refused.
+    pub(super) fn launch(
+        &mut self,
+        clock: Clock,
+        ticket: BranchTicket,
+        mut leave: Leave,
+        any_size: bool,
+        todo: &mut Vec<Action>,
+    ) {
         if self.clients.len() >= MAX_CLIENTS {
             self.counters.overload += 1;
             self.end_branch(ticket.request, ticket.branch, 503, Bytes::new());
@@ -160,16 +188,30 @@ impl<W, J: Journal> Proxy<W, J> {
         let Some(branch) = active.branches.get(usize::from(ticket.branch)) else {
             return;
         };
-        self.out.clear();
-        let copy = BranchCopy {
-            conf: &self.conf,
-            clock,
-            active,
-            target: &branch.target,
-            breadth: branch.breadth,
-            leave: &leave,
+        let mut write = |leave: &Leave, out: &mut Vec<u8>| {
+            out.clear();
+            let copy = BranchCopy {
+                conf: &self.conf,
+                clock,
+                active,
+                target: &branch.target,
+                breadth: branch.breadth,
+                leave,
+            };
+            copy.write(branch_token, &mut self.edits, out);
         };
-        copy.write(branch_token, &mut self.edits, &mut self.out);
+        write(&leave, &mut self.out);
+        // Departs from §18.1.1: an ACK for a 2xx stays, for nothing would tell us that TCP was refused to it.
+        let may_move = !any_size && !matches!(context.server, Server::Ack);
+        let moved = match size::moved_to_tcp(&self.conf, &leave, self.out.len()).filter(|_| may_move) {
+            Some(by_tcp) => {
+                leave = by_tcp;
+                write(&leave, &mut self.out);
+                self.counters.moved_to_tcp += 1;
+                true
+            }
+            None => false,
+        };
         let bytes = Bytes::copy_from_slice(&self.out);
         if let Leave::Onward { destination, .. } = &leave {
             active.next = Some(destination.clone());
@@ -205,6 +247,10 @@ impl<W, J: Journal> Proxy<W, J> {
         if let Some(branch) = active.branches.get_mut(usize::from(ticket.branch)) {
             branch.client = Some(client);
         }
+        let (standing, give_up_at) = match self.conf.next_hop_timeout {
+            Some(wait) => (Standing::Silent, Some(clock.now + wait)),
+            None => (Standing::Alone, give_up_at),
+        };
         self.clients.insert(Client {
             serial,
             context: ticket.request,
@@ -212,6 +258,8 @@ impl<W, J: Journal> Proxy<W, J> {
             machine,
             wake_at: None,
             give_up_at,
+            standing,
+            moved,
             cancel: Cancel::No,
             leave: Some(Box::new(leave)),
         });

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use sps_wire::{Message, Method, Name, Patch, Response};
 
-use super::context::{Active, Best, Client, ClientMachine, Server};
+use super::context::{Active, Best, Client, ClientMachine, Server, Standing};
 use super::token::BranchToken;
-use super::{Action, BranchTicket, Clock, Finished, Journal, Proxy, Ticket, best, breadth, check, receive};
+use super::{Action, BranchTicket, Clock, Finished, Journal, Proxy, Ticket, best, breadth, check, failover, receive};
 use crate::transaction;
 
 impl<W, J: Journal> Proxy<W, J> {
@@ -115,37 +115,6 @@ impl<W, J: Journal> Proxy<W, J> {
         self.client_steps = steps;
     }
 
-    /// Nothing listens at `addr` any more (ICMP said so): every request that waits for its first response from there fails.
-    pub fn on_unreachable(&mut self, clock: Clock, addrs: &[std::net::SocketAddr], todo: &mut Vec<Action>) {
-        let waits = |client: &Client| {
-            let state = match &client.machine {
-                ClientMachine::Invite(machine) => machine.state(),
-                ClientMachine::Other(machine) => machine.state(),
-            };
-            matches!(state, transaction::State::Calling | transaction::State::Trying)
-                && match client.leave.as_deref() {
-                    Some(super::Leave::Onward { destination, .. }) => addrs.contains(&destination.addr),
-                    Some(super::Leave::Flow(flow)) => addrs.contains(&flow.remote),
-                    Some(super::Leave::Reply(_)) | None => false,
-                }
-        };
-        let failed: Vec<u64> = self
-            .clients
-            .iter()
-            .filter(|(_, client)| waits(client))
-            .map(|(slot, client)| {
-                Ticket {
-                    slot: slot as u32,
-                    serial: client.serial,
-                }
-                .to_u64()
-            })
-            .collect();
-        for token in failed {
-            self.on_send_failed(clock, token, todo);
-        }
-    }
-
     /// The registrar answered the request behind `ticket`; `bytes` go upstream as they are.
     ///
     /// Nothing is kept of it: what comes again is put to the registrar again, whose answer to a REGISTER repeated with the same
@@ -206,14 +175,25 @@ impl<W, J: Journal> Proxy<W, J> {
                     }
                 }
                 transaction::Action::Deliver => deliver = true,
-                transaction::Action::Timeout => failed = Some(408),
+                transaction::Action::Timeout => failed = Some((408, client.standing != Standing::Heard)),
                 // §16.9: as if the next hop had answered 503; of a flow there is more to say.
                 transaction::Action::TransportFailed => {
                     let by_flow = matches!(client.leave.as_deref(), Some(super::Leave::Flow(_)));
-                    failed = Some(if by_flow { super::forward::FLOW_FAILED } else { 503 });
+                    let status = if by_flow { super::forward::FLOW_FAILED } else { 503 };
+                    failed = Some((status, true));
                 }
                 transaction::Action::Terminated => ended = true,
             }
+        }
+        // RFC 3263 §4.3: a timeout is a failure of the destination if nothing at all has come from there.
+        if let Some((_, true)) = failed
+            && client.standing != Standing::Left
+            && let Some(destination) = client.destination()
+        {
+            todo.push(Action::Avoid {
+                destination: destination.clone(),
+                retry_after: None,
+            });
         }
         if let Some(message) = message.filter(|_| deliver) {
             self.deliver(clock, ticket, message, todo);
@@ -230,8 +210,8 @@ impl<W, J: Journal> Proxy<W, J> {
         } else {
             self.schedule_client(ticket);
         }
-        if let Some(status) = failed {
-            self.branch_failed(clock, ticket, request, branch, status, Bytes::new(), todo);
+        if let Some((status, may_go_on)) = failed {
+            self.branch_failed(clock, ticket, request, branch, status, Bytes::new(), may_go_on, todo);
         }
     }
 
@@ -242,6 +222,18 @@ impl<W, J: Journal> Proxy<W, J> {
         };
         let (request, branch, status) = (client.context, client.branch, message.status().unwrap_or(0));
         let invite = matches!(client.machine, ClientMachine::Invite(_));
+        let left = client.standing == Standing::Left;
+        if client.standing != Standing::Heard {
+            if !left {
+                client.standing = Standing::Heard;
+                client.give_up_at = client.timer_c_at(clock, &self.conf.timers);
+            }
+            if status != 503
+                && let Some(destination) = client.destination()
+            {
+                todo.push(Action::Answered(destination.clone()));
+            }
+        }
         match status {
             100..=199 => {
                 if invite && status > 100 && matches!(client.cancel, super::context::Cancel::No) {
@@ -252,7 +244,7 @@ impl<W, J: Journal> Proxy<W, J> {
                     self.send_cancel(clock, ticket, todo);
                 }
                 // RFC 4320 §4.1: to a request other than INVITE no provisional response but 100 is sent.
-                if invite && status > 100 && self.undecided(request) {
+                if invite && status > 100 && !left && self.undecided(request) {
                     let bytes = self.upstream_copy(message);
                     self.respond_bytes(clock, request, status, bytes, todo);
                 }
@@ -263,12 +255,21 @@ impl<W, J: Journal> Proxy<W, J> {
                     // Nothing is ever sent from Accepted.
                     client.leave = None;
                 }
-                self.on_success(clock, request, branch, status, invite, message, todo);
+                self.on_success(clock, ticket, request, branch, status, invite, message, todo);
             }
             _ => {
                 client.give_up_at = None;
+                if status == 503
+                    && let Some(wait) = failover::retry_after(message)
+                    && let Some(destination) = client.destination()
+                {
+                    todo.push(Action::Avoid {
+                        destination: destination.clone(),
+                        retry_after: Some(wait),
+                    });
+                }
                 let bytes = self.upstream_copy(message);
-                self.branch_failed(clock, ticket, request, branch, status, bytes, todo);
+                self.branch_failed(clock, ticket, request, branch, status, bytes, status == 503, todo);
             }
         }
     }
@@ -278,6 +279,7 @@ impl<W, J: Journal> Proxy<W, J> {
     fn on_success(
         &mut self,
         clock: Clock,
+        client: Ticket,
         request: Ticket,
         branch: u16,
         status: u16,
@@ -300,10 +302,20 @@ impl<W, J: Journal> Proxy<W, J> {
             }
             return;
         };
+        let mut other = None;
         if let Some(branch) = active.branches.get_mut(usize::from(branch)) {
             branch.done = true;
+            other = branch.client.filter(|other| *other != client);
         }
         active.waiting.clear();
+        if invite {
+            // Its branch had gone on elsewhere when this one answered after all.
+            active.cancel_reason = super::cancel::COMPLETED_ELSEWHERE.to_vec();
+            if let Some(other) = other {
+                self.cancel_client(clock, other, todo);
+            }
+        }
+        let Some(active) = self.active(request) else { return };
         if invite {
             active.cancel_reason = super::cancel::COMPLETED_ELSEWHERE.to_vec();
             self.cancel_branches(clock, request, todo);
@@ -311,8 +323,8 @@ impl<W, J: Journal> Proxy<W, J> {
         self.decide(clock, request, status, bytes, todo);
     }
 
-    /// A client transaction ended without success: its branch tries the next destination where that may help (RFC 3263
-    /// §4.3), else it is done.
+    /// A client transaction ended without success: its branch tries the next destination where that may help (`may_go_on`:
+    /// RFC 3263 §4.3), else it is done.
     ///
     /// Departs from §16.7 step 4: a 416 to a tel URI that somebody registered as contact is not followed by a SIP URI in its place,
     /// since there is none but the one that led to it.
@@ -325,11 +337,11 @@ impl<W, J: Journal> Proxy<W, J> {
         branch: u16,
         status: u16,
         bytes: Bytes,
+        may_go_on: bool,
         todo: &mut Vec<Action>,
     ) {
         let Some(active) = self.active(request) else { return };
         let stopped = active.cancelled;
-        let unanswered = bytes.is_empty();
         // One that the branch has left for another destination may still fail, at an ACK it repeats: no news to anybody.
         let Some(entry) = active
             .branches
@@ -338,7 +350,7 @@ impl<W, J: Journal> Proxy<W, J> {
         else {
             return;
         };
-        if !stopped && (unanswered || status == 503) {
+        if !stopped && may_go_on {
             // §16.6 step 7: it counts only if there is no other destination; the branch remembers it until then.
             entry.client = None;
             entry.status = status;

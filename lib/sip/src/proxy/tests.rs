@@ -80,6 +80,8 @@ fn conf() -> Conf {
         timers: crate::timers::TimerConf::default(),
         record_route: true,
         fork: Fork::Parallel,
+        next_hop_timeout: None,
+        udp_max_request: 0,
         listeners: vec![listener(Transport::Udp, 5060), listener(Transport::Tcp, 5060)],
         ours: Ours(Arc::new(|uri| match uri.host {
             sps_wire::uri::Host::Name(name) => name == b"example.com",
@@ -200,6 +202,7 @@ impl House {
                 }
                 Action::Serve(ticket) => self.served.push(ticket),
                 Action::Forget(_) => self.forgotten += 1,
+                Action::Avoid { .. } | Action::Answered(_) => {}
             }
         }
         sent

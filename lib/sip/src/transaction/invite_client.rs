@@ -134,6 +134,13 @@ impl<M: Clone> InviteClient<M> {
         }
     }
 
+    /// Sends the request no more: it has gone on elsewhere, and only what may still come back matters.
+    pub fn stop_resending(&mut self) {
+        if let Phase::Calling(calling) = &mut self.phase {
+            calling.resend_at = None;
+        }
+    }
+
     /// A message that was transmitted for this transaction could not be sent.
     pub fn on_transport_error(&mut self, todo: &mut Vec<Action<M>>) {
         match self.phase {

@@ -98,6 +98,13 @@ impl<M: Clone> NonInviteClient<M> {
         }
     }
 
+    /// Sends the request no more: it has gone on elsewhere, and only what may still come back matters.
+    pub fn stop_resending(&mut self) {
+        if let Phase::Trying(pending) | Phase::Proceeding(pending) = &mut self.phase {
+            pending.resend_at = None;
+        }
+    }
+
     /// The request that was transmitted for this transaction could not be sent.
     pub fn on_transport_error(&mut self, todo: &mut Vec<Action<M>>) {
         match self.phase {

@@ -79,6 +79,8 @@ impl Run {
         let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         let house = house_with(Conf {
             fork: [Fork::Parallel, Fork::Sequential][dice.roll(2)],
+            next_hop_timeout: [None, Some(Duration::from_secs(3))][dice.roll(2)],
+            udp_max_request: [0, 500][dice.roll(2)],
             max_transactions: 12,
             ..conf()
         });

@@ -93,6 +93,10 @@ pub fn place(uri: &'static str, q: u16, hops: &[&'static str]) -> Place {
     }
 }
 
+fn spot(destination: &Destination) -> String {
+    format!("{}/{}", destination.addr, destination.transport.as_str())
+}
+
 /// Callees 10.0.0.2, 10.0.0.3 and so on, all of one q.
 pub fn callees(count: usize) -> Vec<Place> {
     let all = [
@@ -113,6 +117,8 @@ pub struct House {
     /// Answer questions for the next destination at once, or leave them in `walking`.
     pub walks_at_once: bool,
     pub walking: Vec<BranchTicket>,
+    /// What the core said of destinations: `avoid 10.0.0.2:5060/udp`, with ` for 7s` if the destination asked; `answered …`.
+    pub said: Vec<String>,
 }
 
 pub fn conf() -> Conf {
@@ -128,6 +134,8 @@ pub fn conf() -> Conf {
         timers: TimerConf::default(),
         record_route: true,
         fork: Fork::Parallel,
+        next_hop_timeout: None,
+        udp_max_request: 0,
         listeners: vec![
             listener(Transport::Udp, "127.0.0.1:5060"),
             listener(Transport::Tcp, "127.0.0.1:5060"),
@@ -160,6 +168,7 @@ pub fn house_with(conf: Conf) -> House {
         open: Vec::new(),
         walks_at_once: true,
         walking: Vec::new(),
+        said: Vec::new(),
     }
 }
 
@@ -271,6 +280,21 @@ impl House {
         self.perform(todo)
     }
 
+    /// The edge could not open the connection for this.
+    pub fn connect_failed(&mut self, sent: &Sent) -> Vec<Sent> {
+        let mut todo = Vec::new();
+        self.core.on_connect_failed(self.clock, sent.token, &mut todo);
+        self.perform(todo)
+    }
+
+    /// A connection that the edge had opened is gone.
+    pub fn stream_lost(&mut self, addr: &str) -> Vec<Sent> {
+        let mut todo = Vec::new();
+        let lost = [(Transport::Tcp, addr.parse().expect("an address"))];
+        self.core.on_streams_lost(self.clock, &lost, &mut todo);
+        self.perform(todo)
+    }
+
     pub fn unreachable(&mut self, addr: &str) -> Vec<Sent> {
         let mut todo = Vec::new();
         let addrs = [addr.parse().expect("an address")];
@@ -299,6 +323,14 @@ impl House {
                 Action::Walk(ticket) if self.walks_at_once => sent.extend(self.walk(ticket)),
                 Action::Walk(ticket) => self.walking.push(ticket),
                 Action::Serve(_) | Action::Forget(_) => {}
+                Action::Avoid {
+                    destination,
+                    retry_after,
+                } => {
+                    let wait = retry_after.map_or(String::new(), |wait| format!(" for {}s", wait.as_secs()));
+                    self.said.push(format!("avoid {}{wait}", spot(&destination)));
+                }
+                Action::Answered(destination) => self.said.push(format!("answered {}", spot(&destination))),
             }
         }
         sent

@@ -6,6 +6,7 @@
 mod breadth;
 mod cancelling;
 mod chaos;
+mod failover;
 mod forwarding;
 mod house;
 mod matching;

@@ -197,6 +197,7 @@ fn mutated_messages_do_no_harm() {
             match action {
                 Action::Route(ticket) => drop(house.route(ticket)),
                 Action::Walk(_) | Action::Send { .. } | Action::Serve(_) | Action::Forget(_) => {}
+                Action::Avoid { .. } | Action::Answered(_) => {}
             }
         }
     }
