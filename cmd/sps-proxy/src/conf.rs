@@ -7,6 +7,7 @@ use sps_conf::Fork;
 use sps_ipc::parent::{Frozen, ListenerInfo};
 use sps_net::resolve::Offer;
 use sps_net::{DnsConf, StreamConf};
+use sps_sip::guard::{Friends, GuardConf};
 use sps_sip::overload::OverloadConf;
 use sps_sip::proxy;
 use sps_sip::timers::TimerConf;
@@ -16,6 +17,7 @@ use sps_wire::Limits;
 #[derive(Clone)]
 pub struct WorkerConf {
     pub core: proxy::Conf,
+    pub guard: GuardConf,
     pub limits: Limits,
     pub route: Arc<sps_route::Conf>,
     pub streams: StreamConf,
@@ -64,6 +66,7 @@ impl WorkerConf {
             keys: proxy::Keys::new(&keys),
             max_transactions: (conf.proxy.max_transactions / workers).clamp(1, MAX_TRANSACTIONS),
             max_breadth: conf.proxy.max_breadth,
+            max_stored_len: conf.proxy.max_stored_len / workers,
             max_targets: route.max_targets,
             registrar: conf.registrar.enabled,
             draining: false,
@@ -73,6 +76,7 @@ impl WorkerConf {
         let offers = Offer::of(spoken);
         WorkerConf {
             core,
+            guard: guard(&frozen.conf, workers),
             limits,
             route,
             streams: StreamConf {
@@ -80,6 +84,7 @@ impl WorkerConf {
                 worker,
                 first_connection: sps_net::streams::first_connection_now(),
                 max_connections: (conf.proxy.max_connections / workers).max(1),
+                max_connections_per_source: conf.proxy.max_connections_per_source,
                 idle_timeout: conf.proxy.stream_idle_timeout,
                 header_timeout: conf.proxy.stream_header_timeout,
                 connect_timeout: conf.proxy.connect_timeout,
@@ -114,6 +119,24 @@ fn overload(frozen: &Frozen, route: &Arc<sps_route::Conf>) -> proxy::Overload {
         trusts: proxy::Trusts(Arc::new(move |source| {
             everybody || route.access_of(source).is_some_and(|rule| rule.allow)
         })),
+    }
+}
+
+/// Each worker judges by what it sees itself, and tells the others whom it has banned.
+fn guard(conf: &sps_conf::Config, workers: usize) -> GuardConf {
+    let (guard, access) = (conf.guard.clone(), conf.access.clone());
+    let per_s = |rate: u32| rate as f32;
+    GuardConf {
+        enabled: guard.enabled,
+        malformed_per_s: per_s(guard.malformed_per_s),
+        refused_per_s: per_s(guard.refused_per_s),
+        stray_per_s: per_s(guard.stray_per_s),
+        new_per_s: per_s(guard.new_per_s),
+        answers_per_s: per_s(guard.answers_per_s),
+        ban_for: guard.ban_for,
+        max_ban_for: guard.max_ban_for,
+        sources: guard.sources.div_ceil(workers),
+        friends: Friends(Arc::new(move |source| guard.vouches_for(&access, source))),
     }
 }
 

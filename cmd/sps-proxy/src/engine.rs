@@ -1,6 +1,7 @@
 //! One worker's decisions joined up: the proxy core, routing, the registrar. No sockets here: messages go in, and what is to
 //! be sent gathers in [`Engine::outbox`].
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -13,6 +14,7 @@ use sps_daemon::RateLimit;
 use sps_net::Streams;
 use sps_route::routing::Scratch;
 use sps_route::{Answer, DeadTargets, Facts, Routing, Step, Surroundings, Walk, WalkStep};
+use sps_sip::guard::Guard;
 use sps_sip::proxy::{Action, BranchTicket, Clock, Conf, Leave, Proxy, Reach, Target, Ticket};
 use sps_wire::Response;
 use sps_wire::flow::{Destination, Flow, Transport};
@@ -37,6 +39,8 @@ pub struct Engine {
     pub outbox: Vec<Outgoing>,
     pub registrar: RegistrarLink,
     pub own: Own,
+    /// Shared with the core, and with who accepts connections.
+    pub guard: Rc<RefCell<Guard>>,
     route: Arc<sps_route::Conf>,
     tables: Rc<Tables>,
     names: Names,
@@ -78,8 +82,12 @@ impl Engine {
     ) -> Engine {
         let tables = Rc::new(tables);
         core.prefer(Box::new(KnownPhones::new(tables.clone(), conf.route.clone())));
+        let guard = Guard::new(conf.guard.clone(), seed.rotate_left(14), Instant::now());
+        let guard = Rc::new(RefCell::new(guard));
+        core.guard_by(guard.clone());
         Engine {
             core,
+            guard,
             outbox: Vec::new(),
             registrar,
             own: Own::default(),
@@ -99,6 +107,7 @@ impl Engine {
     /// Works by another configuration from now on. What drains goes on draining.
     pub fn reconfigure(&mut self, conf: &WorkerConf) {
         self.route = conf.route.clone();
+        self.guard.borrow_mut().reconfigure(conf.guard.clone());
         let draining = self.core.conf().draining;
         self.core.reconfigure(Conf {
             draining,
@@ -217,8 +226,13 @@ impl Engine {
     }
 
     /// Once a second.
-    pub fn on_second(&mut self) {
+    pub fn on_second(&mut self, clock: Clock) {
         self.refresh_tables();
+        let mut guard = self.guard.borrow_mut();
+        guard.on_second(clock.now);
+        self.own.guard = guard.counters();
+        self.own.stored_len = self.core.stored_len() as u64;
+        self.own.refused_names = self.names.refused();
         self.own.transactions = self.core.transactions() as u64;
         self.own.client_transactions = self.core.client_transactions() as u64;
         self.own.dns = self.names.counters();
@@ -347,7 +361,12 @@ impl Engine {
 
     fn ask(&mut self, clock: Clock, asker: Asker, ask: sps_route::Ask) {
         self.own.questions_open += 1;
-        if let Some(answer) = self.names.ask(asker, ask) {
+        let request = match asker {
+            Asker::Routing(ticket) => ticket,
+            Asker::Branch(ticket) => ticket.request,
+        };
+        let stranger = self.core.is_stranger(request);
+        if let Some(answer) = self.names.ask(asker, ask, stranger) {
             self.on_answer(clock, asker, answer);
         }
     }

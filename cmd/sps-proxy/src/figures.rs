@@ -5,6 +5,7 @@ use sps_mapped::{Counter, CountersPage, OpenError};
 use sps_net::resolve::ResolveCounters;
 use sps_net::streams::StreamCounters;
 use sps_net::udp::UdpCounters;
+use sps_sip::guard::GuardCounters;
 use sps_sip::proxy::Counters;
 
 /// Names of all figures, in the order they are shown. Those of the second list may go down.
@@ -17,6 +18,18 @@ const NAMES: &[&str] = &[
     "overload",
     "stray_responses",
     "stray_acks",
+    "refused_banned",
+    "refused_excess",
+    "refused_unanswered",
+    "refused_unknown_full",
+    "refused_known_full",
+    "refused_dialog_full",
+    "refused_branches_full",
+    "refused_forbidden",
+    "refused_not_found",
+    "refused_unmatched",
+    "refused_names",
+    "bans",
     "datagrams_in",
     "datagrams_out",
     "keepalives_dropped",
@@ -47,6 +60,9 @@ const NAMES: &[&str] = &[
     "streams_open",
     "dead_targets",
     "questions_open",
+    "stored_bytes",
+    "sources",
+    "banned",
 ];
 
 /// The page of this process.
@@ -96,6 +112,9 @@ pub struct Own {
     pub client_transactions: u64,
     pub dead_targets: u64,
     pub questions_open: u64,
+    pub stored_len: u64,
+    pub refused_names: u64,
+    pub guard: GuardCounters,
 }
 
 impl Figures {
@@ -110,6 +129,18 @@ impl Figures {
             core.overload,
             core.stray_responses,
             core.stray_acks,
+            own.guard.banned,
+            own.guard.excess,
+            own.guard.unanswered,
+            core.full_unknown,
+            core.full_known,
+            core.full_dialog,
+            core.full_clients,
+            core.refused_forbidden,
+            core.refused_not_found,
+            core.refused_unmatched,
+            own.refused_names,
+            own.guard.bans,
             udp.received,
             udp.sent,
             udp.keepalives,
@@ -140,6 +171,9 @@ impl Figures {
             streams.open,
             own.dead_targets,
             own.questions_open,
+            own.stored_len,
+            own.guard.sources,
+            own.guard.banned_now,
         ];
         for (counter, value) in self.0.iter().zip(values) {
             counter.set(value);
@@ -155,7 +189,10 @@ mod tests {
     fn every_name_has_its_value_and_stands_once() {
         let figures = Figures(NAMES.iter().map(|_| Counter::detached()).collect());
         let own = Own {
-            questions_open: 77,
+            guard: GuardCounters {
+                banned_now: 77,
+                ..GuardCounters::default()
+            },
             ..Own::default()
         };
         figures.publish(

@@ -1,5 +1,6 @@
 //! Questions of routing that take time: names looked up beside everything else, answers fed back to who asked.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -23,10 +24,17 @@ pub enum Asker {
 pub struct Names {
     resolver: Rc<Resolver>,
     answers: mpsc::Sender<(Asker, Answer)>,
+    /// Open questions of strangers.
+    strangers: Rc<Cell<usize>>,
+    refused: Cell<u64>,
 }
 
 /// Questions of one worker that may be open; over it the answer is at once that nothing was found.
 const MAX_OPEN: usize = 4096;
+
+/// Of these, questions of requests that nothing speaks for: fewer than there may be lookups under way, so that names chosen
+/// for being slow to resolve do not keep others from being asked.
+const MAX_OPEN_STRANGERS: usize = 384;
 
 impl Names {
     /// A place to ask, and where answers come out. Must be called inside the worker's runtime.
@@ -36,23 +44,32 @@ impl Names {
             Names {
                 resolver: Rc::new(resolver),
                 answers,
+                strangers: Rc::default(),
+                refused: Cell::new(0),
             },
             receiver,
         )
     }
 
-    /// Asks. Gives the answer at once if too much is open.
-    pub fn ask(&self, asker: Asker, ask: Ask) -> Option<Answer> {
+    /// Asks; `stranger`: for a request that nothing speaks for. Gives the answer at once if too much is open.
+    pub fn ask(&self, asker: Asker, ask: Ask, stranger: bool) -> Option<Answer> {
         let ticket = ask.ticket;
+        let refused = || {
+            self.refused.set(self.refused.get() + 1);
+            let resolved = Resolved::Failed(Unresolved::Failed);
+            Some(Answer { ticket, resolved })
+        };
+        if stranger && self.strangers.get() >= MAX_OPEN_STRANGERS {
+            return refused();
+        }
         // A place in the queue is held for the answer, so that sending it never waits.
         let Ok(place) = self.answers.clone().try_reserve_owned() else {
-            return Some(Answer {
-                ticket,
-                resolved: Resolved::Failed(Unresolved::Failed),
-            });
+            return refused();
         };
         let resolver = self.resolver.clone();
+        let open = stranger.then(|| Open::of(&self.strangers));
         tokio::task::spawn_local(async move {
+            let _open = open;
             let resolved = answer(&resolver, ask, None).await;
             place.send((asker, Answer { ticket, resolved }));
         });
@@ -62,6 +79,27 @@ impl Names {
     /// What has been looked up so far.
     pub fn counters(&self) -> ResolveCounters {
         self.resolver.counters()
+    }
+
+    /// Questions not asked because too many were open.
+    pub fn refused(&self) -> u64 {
+        self.refused.get()
+    }
+}
+
+/// Counts one open question as long as it lives.
+struct Open(Rc<Cell<usize>>);
+
+impl Open {
+    fn of(count: &Rc<Cell<usize>>) -> Open {
+        count.set(count.get() + 1);
+        Open(count.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
     }
 }
 

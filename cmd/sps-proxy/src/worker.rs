@@ -512,7 +512,7 @@ impl Worker {
             self.send_all(clock);
         }
         if turns.is_multiple_of(10) {
-            self.engine.on_second();
+            self.engine.on_second(clock);
         }
         let load = self.engine.core.load();
         self.engine.own.overload_percent = (100.0 * (1.0 - load.share(Standing::Ordinary))).round() as u64;

@@ -172,6 +172,36 @@ pub(crate) fn expires(min: &Spanned<u64>, default: &Spanned<u64>, max: &Spanned<
     }
 }
 
+/// More than a hundred networks are looked through for each new source; many more want another list than this.
+const MAX_FRIENDS: usize = 1024;
+
+pub(crate) fn friends(friends: &[Spanned<Cidr>], notes: &mut Notes) {
+    if let Some(beyond) = friends.get(MAX_FRIENDS) {
+        let text = format!(
+            "[guard] friends has {} entries, expected at most {MAX_FRIENDS}",
+            friends.len()
+        );
+        notes.problem(beyond.span(), text);
+    }
+    if let Some(all) = friends.iter().find(|friend| friend.get_ref().prefix == 0) {
+        let text =
+            "[guard] friends names everybody: nobody will ever be banned; enabled = false says the same in plain words";
+        notes.warning(all.span(), text);
+    }
+}
+
+/// A ban that begins longer than it may become.
+pub(crate) fn bans(ban: &Spanned<u64>, max_ban: &Spanned<u64>, notes: &mut Notes) {
+    if ban.get_ref() > max_ban.get_ref() {
+        let text = format!(
+            "[guard] ban_s = {} is more than max_ban_s = {}, expected ban_s <= max_ban_s",
+            ban.get_ref(),
+            max_ban.get_ref()
+        );
+        notes.problem(later(ban, max_ban), text);
+    }
+}
+
 /// Each server once.
 pub(crate) fn dns_servers(servers: &[Spanned<SocketAddr>], notes: &mut Notes) {
     let mut seen = HashSet::new();

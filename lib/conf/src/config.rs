@@ -24,6 +24,8 @@ pub struct Config {
     pub registrar: Registrar,
     /// `[[access]]`: listed sources, first match wins.
     pub access: Vec<Access>,
+    /// `[guard]`: from when on a source is not listened to.
+    pub guard: Guard,
     /// `[dns]`: whom we ask for names.
     pub dns: Dns,
     /// `[log]`: what is written and where.
@@ -105,10 +107,18 @@ pub struct Proxy {
     pub udp_max_request: usize,
     /// Server transactions at once, all workers together; beyond it new requests get 503.
     pub max_transactions: usize,
+    /// Bytes that transactions may keep, all workers together.
+    pub max_stored_len: usize,
     /// Bytes of one message, head and body.
     pub max_message_len: usize,
     /// Stream connections at once, all workers together.
     pub max_connections: usize,
+    /// Stream connections of one source with one worker.
+    pub max_connections_per_source: usize,
+    /// Bytes that stream connections may hold, unread messages and unsent ones, all workers together.
+    pub max_buffered_len: usize,
+    /// A stream that has brought no message is closed after this.
+    pub stream_first_message_timeout: Duration,
     /// A stream without traffic is closed after this.
     pub stream_idle_timeout: Duration,
     /// A message begun on a stream must be whole within this.
@@ -183,6 +193,31 @@ pub struct Cidr {
     pub prefix: u8,
 }
 
+/// `[guard]`: budgets of one source for each second, and what follows when they are passed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guard {
+    /// Whether sources are judged. The operator's bans hold either way.
+    pub enabled: bool,
+    /// Sources that are never banned.
+    pub friends: Vec<Cidr>,
+    /// Messages that cannot be read.
+    pub malformed_per_s: u32,
+    /// Requests that are refused.
+    pub refused_per_s: u32,
+    /// Responses that nobody waits for.
+    pub stray_per_s: u32,
+    /// New requests and connections.
+    pub new_per_s: u32,
+    /// Responses of ours to a source of which nothing is known, over UDP.
+    pub answers_per_s: u32,
+    /// How long the first ban lasts; zero: nobody is banned.
+    pub ban_for: Duration,
+    /// How long a ban can become.
+    pub max_ban_for: Duration,
+    /// Sources remembered, all workers together.
+    pub sources: usize,
+}
+
 /// `[dns]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dns {
@@ -231,6 +266,19 @@ impl Config {
     /// without any rule (which the checks allow on loopback only).
     pub fn is_open(&self) -> bool {
         self.server.open_relay || self.access.is_empty()
+    }
+}
+
+impl Guard {
+    /// Whether `address` is never banned: listed as a friend, or let through gateways by a rule for fewer than everybody. A rule
+    /// that lets in more than an IPv4 /8 or an IPv6 /32 speaks for nobody in particular.
+    pub fn vouches_for(&self, access: &[Access], address: IpAddr) -> bool {
+        let listed = |network: &Cidr| network.contains(address);
+        self.friends.iter().any(listed)
+            || access
+                .iter()
+                .find(|rule| listed(&rule.source))
+                .is_some_and(|rule| rule.action == Action::Allow && rule.source.is_narrow())
     }
 }
 
@@ -341,6 +389,17 @@ impl Level {
 }
 
 impl Cidr {
+    /// The network of one address.
+    pub fn host(address: IpAddr) -> Cidr {
+        let prefix = if address.is_ipv4() { 32 } else { 128 };
+        Cidr { address, prefix }
+    }
+
+    /// Whether it names somebody rather than a part of the Internet.
+    fn is_narrow(&self) -> bool {
+        self.prefix >= if self.address.is_ipv4() { 8 } else { 32 }
+    }
+
     /// Whether `address` lies in the network. An IPv4 address mapped into IPv6 counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {

@@ -20,7 +20,7 @@ mod section;
 mod words;
 
 pub use config::{
-    Access, Action, Advertise, Cidr, Config, Dns, Fork, Level, Listen, Log, Overload, Proxy, Registrar, Server,
+    Access, Action, Advertise, Cidr, Config, Dns, Fork, Guard, Level, Listen, Log, Overload, Proxy, Registrar, Server,
     Transport,
 };
 pub use init::InitOptions;

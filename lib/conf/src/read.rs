@@ -10,8 +10,8 @@ use toml::de::{DeTable, DeValue};
 
 use crate::section::{Notes, Section, nearest};
 use crate::{
-    Access, Action, Config, Dns, Fork, Level, Listen, Log, Overload, Problem, Problems, Proxy, Registrar, Server,
-    Transport, check, words,
+    Access, Action, Cidr, Config, Dns, Fork, Guard, Level, Listen, Log, Overload, Problem, Problems, Proxy, Registrar,
+    Server, Transport, check, words,
 };
 
 impl Config {
@@ -96,13 +96,14 @@ fn read_text(path: &Path) -> std::io::Result<String> {
 }
 
 /// The sections in the order of the file.
-pub(crate) const SECTIONS: [&str; 8] = [
+pub(crate) const SECTIONS: [&str; 9] = [
     "server",
     "listen",
     "proxy",
     "overload",
     "registrar",
     "access",
+    "guard",
     "dns",
     "log",
 ];
@@ -115,6 +116,7 @@ fn read(mut document: DeTable<'_>, notes: &mut Notes) -> Config {
     let overload = overload(take_table(&mut document, notes, "overload", "[overload]"), notes);
     let registrar = registrar(take_table(&mut document, notes, "registrar", "[registrar]"), notes);
     let access = take_tables(&mut document, notes, "access", "[[access]]", access);
+    let guard = guard(take_table(&mut document, notes, "guard", "[guard]"), notes);
     let dns = dns(take_table(&mut document, notes, "dns", "[dns]"), notes);
     let log = log(take_table(&mut document, notes, "log", "[log]"), notes);
     for (name, value) in document {
@@ -139,6 +141,7 @@ fn read(mut document: DeTable<'_>, notes: &mut Notes) -> Config {
         overload,
         registrar,
         access: access.into_iter().map(Spanned::into_inner).collect(),
+        guard,
         dns,
         log,
     }
@@ -278,8 +281,12 @@ fn proxy(mut section: Section, notes: &mut Notes) -> Proxy {
     let retry_after = s.integer(notes, "retry_after_max_s", 300, 0..=86_400, "seconds");
     let udp_max = s.integer(notes, "udp_max_request_bytes", 1_300, 0..=65_535, "bytes (0: any)");
     let max_transactions = s.integer(notes, "max_transactions", 1_000_000, 1..=8_000_000, "");
+    let max_stored = s.integer(notes, "max_stored_mib", 1_024, 1..=1_048_576, "mebibytes");
     let max_message_len = s.integer(notes, "max_message_bytes", 65_535, 1_024..=65_535, "bytes");
     let max_connections = s.integer(notes, "max_connections", 10_000, 1..=1_000_000, "");
+    let per_source = s.integer(notes, "max_connections_per_source", 1_024, 1..=1_000_000, "");
+    let max_buffered = s.integer(notes, "max_buffered_mib", 256, 1..=1_048_576, "mebibytes");
+    let first = s.integer(notes, "stream_first_message_s", 30, 1..=86_400, "seconds");
     let idle = s.integer(notes, "stream_idle_s", 3_600, 1..=86_400, "seconds");
     let header = s.integer(notes, "stream_header_timeout_ms", 5_000, 10..=300_000, "milliseconds");
     let connect = s.integer(notes, "connect_timeout_ms", 3_000, 10..=60_000, "milliseconds");
@@ -297,8 +304,12 @@ fn proxy(mut section: Section, notes: &mut Notes) -> Proxy {
         retry_after_max: seconds(retry_after),
         udp_max_request: count(udp_max),
         max_transactions: count(max_transactions),
+        max_stored_len: mebibytes(max_stored),
         max_message_len: count(max_message_len),
         max_connections: count(max_connections),
+        max_connections_per_source: count(per_source),
+        max_buffered_len: mebibytes(max_buffered),
+        stream_first_message_timeout: seconds(first),
         stream_idle_timeout: seconds(idle),
         stream_header_timeout: milliseconds(header),
         connect_timeout: milliseconds(connect),
@@ -358,6 +369,48 @@ fn access(mut section: Section, notes: &mut Notes) -> Option<Access> {
     })
 }
 
+fn guard(mut section: Section, notes: &mut Notes) -> Guard {
+    let s = &mut section;
+    let enabled = s.boolean(notes, "enabled", true).into_inner();
+    const FRIEND: &str = "an address or a network, such as \"192.0.2.7\" or \"192.0.2.0/24\"";
+    let said = s.has("friends");
+    let friends = s.texts(notes, "friends", FRIEND, words::cidr);
+    check::friends(&friends, notes);
+    let mut rate = |key, default| s.integer(notes, key, default, 1..=1_000_000, "a second").into_inner() as u32;
+    let malformed_per_s = rate("malformed_per_s", 10);
+    let refused_per_s = rate("refused_per_s", 20);
+    let stray_per_s = rate("stray_per_s", 50);
+    let new_per_s = rate("new_per_s", 500);
+    let answers_per_s = rate("answers_per_s", 50);
+    let ban = s.integer(notes, "ban_s", 60, 0..=86_400, "seconds (0: nobody is banned)");
+    let max_ban = s.integer(notes, "max_ban_s", 3_600, 1..=604_800, "seconds");
+    check::bans(&ban, &max_ban, notes);
+    let sources = s.integer(notes, "sources", 65_536, 1_024..=4_194_304, "");
+    section.finish(notes);
+    let friends = match said {
+        true => friends.into_iter().map(Spanned::into_inner).collect(),
+        // This machine itself.
+        false => [
+            IpAddr::from([127, 0, 0, 1]),
+            IpAddr::from(std::net::Ipv6Addr::LOCALHOST),
+        ]
+        .map(Cidr::host)
+        .to_vec(),
+    };
+    Guard {
+        enabled,
+        friends,
+        malformed_per_s,
+        refused_per_s,
+        stray_per_s,
+        new_per_s,
+        answers_per_s,
+        ban_for: seconds(ban),
+        max_ban_for: seconds(max_ban),
+        sources: count(sources),
+    }
+}
+
 fn dns(mut section: Section, notes: &mut Notes) -> Dns {
     let s = &mut section;
     const SERVER: &str = "an address, perhaps with a port, such as \"192.0.2.53\" or \"[2001:db8::53]:5353\"";
@@ -404,6 +457,10 @@ fn milliseconds(value: Spanned<u64>) -> Duration {
 
 fn seconds(value: Spanned<u64>) -> Duration {
     Duration::from_secs(value.into_inner())
+}
+
+fn mebibytes(value: Spanned<u64>) -> usize {
+    (value.into_inner() as usize) << 20
 }
 
 /// Every range ends below what fits into 32 bits.

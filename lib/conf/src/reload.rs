@@ -29,7 +29,13 @@ impl Config {
         let (o, n) = (&old.proxy, &new.proxy);
         changed("[proxy] max_transactions", &o.max_transactions, &n.max_transactions);
         changed("[proxy] max_connections", &o.max_connections, &n.max_connections);
+        let per_source = |proxy: &Proxy| proxy.max_connections_per_source;
+        changed("[proxy] max_connections_per_source", &per_source(o), &per_source(n));
+        let buffered = |proxy: &Proxy| proxy.max_buffered_len >> 20;
+        changed("[proxy] max_buffered_mib", &buffered(o), &buffered(n));
         changed("[proxy] max_message_bytes", &o.max_message_len, &n.max_message_len);
+        let first = |proxy: &Proxy| proxy.stream_first_message_timeout.as_secs();
+        changed("[proxy] stream_first_message_s", &first(o), &first(n));
         let idle = |proxy: &Proxy| proxy.stream_idle_timeout.as_secs();
         changed("[proxy] stream_idle_s", &idle(o), &idle(n));
         let header = |proxy: &Proxy| proxy.stream_header_timeout.as_millis();

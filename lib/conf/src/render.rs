@@ -15,6 +15,7 @@ impl Config {
         self.render_overload(&mut out);
         self.render_registrar(&mut out);
         self.render_access(&mut out);
+        self.render_guard(&mut out);
         self.render_dns(&mut out);
         self.render_log(&mut out);
         out
@@ -90,13 +91,19 @@ impl Config {
         line(out, "retry_after_max_s", proxy.retry_after_max.as_secs());
         let comment = "Requests that are larger leave by TCP instead of UDP.";
         key(out, comment, "udp_max_request_bytes", proxy.udp_max_request);
-        let comment = "Bounds: transactions and stream connections at once, bytes of one message.";
+        let comment = "Bounds: transactions at once and what they keep, stream connections at once, of one source, and\n\
+                       what they buffer, bytes of one message. Who goes first when it gets tight: sps-proxy(8).";
         key(out, comment, "max_transactions", proxy.max_transactions);
+        line(out, "max_stored_mib", proxy.max_stored_len >> 20);
         line(out, "max_connections", proxy.max_connections);
+        line(out, "max_connections_per_source", proxy.max_connections_per_source);
+        line(out, "max_buffered_mib", proxy.max_buffered_len >> 20);
         line(out, "max_message_bytes", proxy.max_message_len);
-        let comment = "Streams: closed when silent for so long; a message once begun must be whole within;\n\
-                       a connection that we open must stand within.";
-        key(out, comment, "stream_idle_s", proxy.stream_idle_timeout.as_secs());
+        let comment = "Streams: closed when they bring no message at all, or fall silent, for so long; a message once\n\
+                       begun must be whole within; a connection that we open must stand within.";
+        let first = proxy.stream_first_message_timeout.as_secs();
+        key(out, comment, "stream_first_message_s", first);
+        line(out, "stream_idle_s", proxy.stream_idle_timeout.as_secs());
         line(out, "stream_header_timeout_ms", proxy.stream_header_timeout.as_millis());
         line(out, "connect_timeout_ms", proxy.connect_timeout.as_millis());
     }
@@ -149,6 +156,31 @@ impl Config {
             line(out, "source", text(&source.to_string()));
             line(out, "action", text(action.as_str()));
         }
+    }
+
+    fn render_guard(&self, out: &mut String) {
+        let guard = &self.guard;
+        section(out, "[guard]", "");
+        let comment = "Stop listening to sources (an address, an IPv6 /64) that send too much that leads nowhere.\n\
+                       spsctl ban list shows them.";
+        key(out, comment, "enabled", guard.enabled);
+        let friends: Vec<String> = guard.friends.iter().map(ToString::to_string).collect();
+        let friends = list(friends.iter().map(String::as_str));
+        let comment = "Never banned; nor are sources that an [[access]] rule allows.";
+        key(out, comment, "friends", friends);
+        let comment = "What one source may send in a second, ten times as much at once: what cannot be read, requests\n\
+                       that are refused, responses nobody waits for, new requests. Sources that are registered or in a\n\
+                       call may send eight times as much. Answers to unknown sources over UDP, which may be forged:";
+        key(out, comment, "malformed_per_s", guard.malformed_per_s);
+        line(out, "refused_per_s", guard.refused_per_s);
+        line(out, "stray_per_s", guard.stray_per_s);
+        line(out, "new_per_s", guard.new_per_s);
+        line(out, "answers_per_s", guard.answers_per_s);
+        let comment = "The first ban, and the longest: each in a row lasts twice as long. 0: the excess is dropped, nobody\n\
+                       banned.";
+        key(out, comment, "ban_s", guard.ban_for.as_secs());
+        line(out, "max_ban_s", guard.max_ban_for.as_secs());
+        key(out, "Sources remembered, 64 bytes each.", "sources", guard.sources);
     }
 
     fn render_dns(&self, out: &mut String) {
@@ -302,6 +334,10 @@ dead_for_s = 6
 retry_after_max_s = 8
 udp_max_request_bytes = 1400
 max_transactions = 7
+max_stored_mib = 3
+max_connections_per_source = 6
+max_buffered_mib = 5
+stream_first_message_s = 13
 max_message_bytes = 4096
 max_connections = 8
 stream_idle_s = 9
@@ -325,6 +361,17 @@ action = "deny"
 [[access]]
 source = "2001:db8::1"
 action = "deny"
+[guard]
+enabled = false
+friends = ["192.0.2.0/24", "2001:db8::1"]
+malformed_per_s = 1
+refused_per_s = 2
+stray_per_s = 3
+new_per_s = 4
+answers_per_s = 5
+ban_s = 6
+max_ban_s = 7
+sources = 2048
 [dns]
 servers = ["192.0.2.53", "[2001:db8::53]:5353"]
 timeout_ms = 66

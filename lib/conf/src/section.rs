@@ -64,6 +64,11 @@ impl<'i> Section<'i> {
         }
     }
 
+    /// Whether the key is there and not yet taken.
+    pub fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
     /// The value as it stands there.
     fn take(&mut self, notes: &mut Notes, key: &'static str) -> Option<Spanned<DeValue<'i>>> {
         self.asked.push(key);

@@ -114,6 +114,7 @@ fn changed(old: &Config, section: &str, name: &str) -> Option<Config> {
         ("fork", _) => "sequential".into(),
         ("level", _) => "debug".into(),
         ("domains", _) => vec!["further.example"].into(),
+        ("friends", _) => vec!["192.0.2.0/24"].into(),
         ("servers", _) => vec!["192.0.2.53"].into(),
         (_, Some(toml::Value::Boolean(truth))) => toml::Value::from(!truth),
         (_, Some(toml::Value::Integer(number))) => (number + if name == "max_message_bytes" { -1 } else { 1 }).into(),

@@ -20,6 +20,7 @@ mod forward;
 mod receive;
 mod request_uri;
 mod response;
+mod room;
 mod sent_by;
 mod shedding;
 mod size;
@@ -27,8 +28,10 @@ mod size;
 mod tests;
 mod token;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -42,6 +45,7 @@ pub use context::Leave;
 pub use shedding::{Registrations, Shed};
 pub use token::{BranchToken, Keys, MAGIC_COOKIE, MacKey, RouteToken, Travel};
 
+use crate::guard::{Guard, GuardConf, Kind};
 use crate::overload::Controller;
 use crate::table::Table;
 use crate::transaction::{self, State};
@@ -207,6 +211,20 @@ pub struct Counters {
     pub refused: u64,
     /// Requests refused because there was too much to do, or the transaction table was full.
     pub overload: u64,
+    /// Of these, new requests of unknown sources.
+    pub full_unknown: u64,
+    /// Of these, new requests of proven sources and friends.
+    pub full_known: u64,
+    /// Of these, requests of dialogs.
+    pub full_dialog: u64,
+    /// Requests refused as forbidden.
+    pub refused_forbidden: u64,
+    /// Requests for nobody here.
+    pub refused_not_found: u64,
+    /// CANCELs that match nothing.
+    pub refused_unmatched: u64,
+    /// Branches not begun because there were too many client transactions.
+    pub full_clients: u64,
     /// Responses that belong to no transaction of ours (RFC 6026 §8.9).
     pub stray_responses: u64,
     /// ACKs that nothing waits for.
@@ -228,6 +246,9 @@ pub struct Proxy<W, J> {
     /// Server transactions by fingerprint (§17.2.3).
     matching: HashMap<u128, u32, BuildHasherDefault<PassThrough>>,
     owners: Option<Arc<dyn Owners>>,
+    guard: Rc<RefCell<Guard>>,
+    /// Bytes that contexts keep, about.
+    stored_len: usize,
     wheel: Wheel<Wake>,
     counters: Counters,
     shedding: Shedding,
@@ -268,6 +289,8 @@ impl<W, J: Journal> Proxy<W, J> {
             clients: Table::new(),
             matching: HashMap::default(),
             owners: None,
+            guard: Rc::new(RefCell::new(Guard::new(GuardConf::off(), seed, now))),
+            stored_len: 0,
             wheel: Wheel::new(now),
             counters: Counters::default(),
             shedding,
@@ -285,6 +308,11 @@ impl<W, J: Journal> Proxy<W, J> {
     /// Shares the work with other cores: what another one has is handed back by [`Proxy::on_message`].
     pub fn share(&mut self, owners: Arc<dyn Owners>) {
         self.owners = Some(owners);
+    }
+
+    /// Has `guard` judge who sends. Until then everybody is trusted.
+    pub fn guard_by(&mut self, guard: Rc<RefCell<Guard>>) {
+        self.guard = guard;
     }
 
     /// Puts a new configuration in force for what comes from now on. Transactions under way keep the listeners they use
@@ -318,6 +346,11 @@ impl<W, J: Journal> Proxy<W, J> {
             .iter()
             .filter(|(_, context)| context.active.is_some())
             .count()
+    }
+
+    /// Bytes that transactions keep, about.
+    pub fn stored_len(&self) -> usize {
+        self.stored_len
     }
 
     /// Client transactions that live.
@@ -360,6 +393,13 @@ impl<W, J: Journal> Proxy<W, J> {
             Some(active) => (active.route.token.is_some(), active.route.flow),
             None => (false, None),
         }
+    }
+
+    /// Whether nothing speaks for who sent the request behind `ticket`: it goes first where there is little room.
+    pub fn is_stranger(&self, ticket: Ticket) -> bool {
+        self.context(ticket)
+            .and_then(|context| context.active.as_ref())
+            .is_some_and(|active| active.stranger)
     }
 
     /// The Request-URI by which `ticket` is routed: as received, or as §16.4 repaired it.
@@ -437,8 +477,49 @@ impl<W, J: Journal> Proxy<W, J> {
             Server::Other(machine) => machine.on_deadline(clock.now, &self.conf.timers, &mut steps),
             Server::Ack => {}
         }
+        self.hold_back(clock, ticket, &mut steps);
         self.perform_server(ticket, &mut steps, todo);
         self.server_steps = steps;
+    }
+
+    /// A response that is repeated, by Timer G or because the request was: who never asked, for his address was forged, must
+    /// not be told eleven times.
+    fn hold_back(&self, clock: Clock, ticket: Ticket, steps: &mut Vec<transaction::Action<Bytes>>) {
+        let repeats = |step: &transaction::Action<Bytes>| matches!(step, transaction::Action::Transmit(_));
+        if steps.iter().any(repeats)
+            && let Some(reply) = self.context(ticket).map(|context| context.reply)
+            && !self.may_answer(clock, reply)
+        {
+            steps.retain(|step| !repeats(step));
+        }
+    }
+
+    /// Whether a response that we made ourselves may go this way: the source of a datagram may be forged.
+    fn may_answer(&self, clock: Clock, reply: Flow) -> bool {
+        reply.transport.is_reliable() || self.guard.borrow_mut().may_answer(clock.now, reply.remote.ip())
+    }
+
+    /// What came by `flow` led nowhere; `false`: say nothing about it.
+    fn note(&self, clock: Clock, flow: Flow, kind: Kind) -> bool {
+        let forgeable = !flow.transport.is_reliable();
+        self.guard
+            .borrow_mut()
+            .note(clock.now, flow.remote.ip(), forgeable, kind)
+    }
+
+    /// We refuse a request with `status`, of our own accord.
+    fn count_refusal(&mut self, status: u16) {
+        match status {
+            403 => self.counters.refused_forbidden += 1,
+            404 => self.counters.refused_not_found += 1,
+            481 => self.counters.refused_unmatched += 1,
+            _ => {}
+        }
+    }
+
+    /// Who is behind `flow` gets what we send.
+    fn prove(&self, clock: Clock, flow: Flow) {
+        self.guard.borrow_mut().prove(clock.now, flow.remote.ip());
     }
 
     /// A request other than INVITE that has no final response: RFC 4320 §4.1 wants a 100 when Timer E of who sent it has
@@ -520,6 +601,9 @@ impl<W, J: Journal> Proxy<W, J> {
         let Some(context) = self.contexts.remove(ticket.slot as usize) else {
             return;
         };
+        self.stored_len = self
+            .stored_len
+            .saturating_sub(room::CONTEXT_LEN + context.kept_len as usize);
         if let Some(fingerprint) = context.fingerprint {
             self.matching.remove(&fingerprint);
             if let Some(owners) = &self.owners {
@@ -536,6 +620,7 @@ impl<W, J: Journal> Proxy<W, J> {
         if active.pending() {
             todo.push(Action::Forget(ticket));
         }
+        self.stored_len = self.stored_len.saturating_sub(active.kept_len);
         if self.indexes.len() < INDEX_POOL {
             self.indexes.push(active.index);
         }

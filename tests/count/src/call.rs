@@ -85,6 +85,7 @@ impl House {
             })),
             keys: Keys::new(&[MacKey { id: 1, secret: [7; 32] }]),
             max_transactions: 1_000_000,
+            max_stored_len: usize::MAX,
             max_targets: 8,
             max_breadth: 60,
             registrar: true,

@@ -38,10 +38,12 @@ pub struct Conf {
     pub ours: Ours,
     /// Installation secrets.
     pub keys: Keys,
-    /// Server transactions at once; over it a request gets 503 without Retry-After.
+    /// Server transactions at once; who is refused first when they become many is written down in `room.rs`.
     pub max_transactions: usize,
     /// RFC 5393 §5.3.3: branches of one request at once, here and further on; what a request without Max-Breadth gets.
     pub max_breadth: u16,
+    /// Bytes that transactions may keep, messages and what is known of them; counts towards being full as transactions do.
+    pub max_stored_len: usize,
     /// Targets of one request at most; the rest of the target set is left out, worst q first.
     pub max_targets: usize,
     /// Whether REGISTER for our domains is answered by the registrar behind us.

@@ -27,6 +27,8 @@ pub(super) struct Context<W> {
     pub reply: Flow,
     /// The earliest time the wheel wakes this context; later deadlines need no entry of their own.
     pub wake_at: Option<Instant>,
+    /// Bytes of the final response, kept for who asks again.
+    pub kept_len: u32,
     pub active: Option<Box<Active<W>>>,
 }
 
@@ -45,6 +47,10 @@ pub(super) struct Active<W> {
     pub flow: Flow,
     pub received_at: Instant,
     pub received_ms: u64,
+    /// Bytes that the request and its copies take, about.
+    pub kept_len: usize,
+    /// Nothing speaks for its source: it goes first where there is little room.
+    pub stranger: bool,
     pub route: RouteFacts,
     pub loop_hash: u64,
     /// RFC 5393 §5.3.2: Incoming Max-Breadth.

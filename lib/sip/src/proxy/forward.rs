@@ -10,6 +10,7 @@ use super::conf::Conf;
 use super::context::{Active, Branch, Cancel, Client, ClientMachine, Leave, Server, Standing};
 use super::token::{BranchToken, RouteToken};
 use super::{Action, BranchTicket, Clock, Journal, Proxy, Reach, Target, Ticket, breadth, receive, request_uri, size};
+use crate::guard::Kind;
 use crate::transaction::{InviteClient, NonInviteClient};
 
 impl<W, J: Journal> Proxy<W, J> {
@@ -58,6 +59,11 @@ impl<W, J: Journal> Proxy<W, J> {
         };
         active.routing = false;
         active.stage = stage;
+        let flow = active.flow;
+        self.count_refusal(response.status);
+        if (400..500).contains(&response.status) {
+            self.note(clock, flow, Kind::Refused);
+        }
         self.respond(clock, ticket, response, todo);
     }
 
@@ -162,8 +168,14 @@ impl<W, J: Journal> Proxy<W, J> {
         any_size: bool,
         todo: &mut Vec<Action>,
     ) {
-        if self.clients.len() >= MAX_CLIENTS {
-            self.counters.overload += 1;
+        if self.clients.len()
+            >= self
+                .conf
+                .max_transactions
+                .saturating_mul(CLIENTS_PER_SERVER)
+                .min(MAX_CLIENTS)
+        {
+            self.counters.full_clients += 1;
             self.end_branch(ticket.request, ticket.branch, 503, Bytes::new());
             return self.settle(clock, ticket.request, todo);
         }
@@ -222,6 +234,8 @@ impl<W, J: Journal> Proxy<W, J> {
                 tls_name: None,
             });
         }
+        active.kept_len += bytes.len();
+        self.stored_len += bytes.len();
         let mut steps = std::mem::take(&mut self.client_steps);
         let reliable = leave.is_reliable();
         let (machine, give_up_at) = match &context.server {
@@ -299,6 +313,9 @@ impl<W, J: Journal> Proxy<W, J> {
 
 /// A flow that a binding or a dialog left us leads nowhere any more (RFC 5626 §11.5).
 pub(super) const FLOW_FAILED: u16 = 430;
+
+/// Client transactions at once for each server transaction there may be: most requests have one branch, a few have many.
+const CLIENTS_PER_SERVER: usize = 4;
 
 /// Client transactions of one core at once: their places in its table fit into 24 bits of a send token, above which an edge
 /// with several cores keeps who asked.

@@ -11,8 +11,11 @@ use sps_wire::{Index, Message, Method, Name, Response, ViaStamp};
 
 use super::check::{self, Refusal};
 use super::context::{Active, Context, RouteFacts, Server};
+use super::room::{Rank, Taken};
 use super::token::Travel;
-use super::{Action, Clock, Finished, Journal, Leave, Proxy, Ticket, breadth, request_uri};
+use super::{Action, Clock, Finished, Journal, Leave, Proxy, Ticket, breadth, request_uri, room};
+use crate::guard::Kind as Useless;
+use crate::guard::Standing;
 use crate::timers::TimerConf;
 use crate::transaction::{InviteServer, NonInviteServer};
 
@@ -33,6 +36,7 @@ struct Fresh {
     breadth: u16,
     kind: Kind,
     duty: Duty,
+    stranger: bool,
 }
 
 #[expect(
@@ -68,6 +72,9 @@ impl<W, J: Journal> Proxy<W, J> {
     ///
     /// Gives the worker whose message it is if that is another one: nothing was done then, and it must be handed there.
     pub fn on_message(&mut self, clock: Clock, flow: Flow, bytes: &[u8], todo: &mut Vec<Action>) -> Option<u8> {
+        if !self.guard.borrow_mut().admit(clock.now, flow.remote.ip()) {
+            return None;
+        }
         let mut index = self.indexes.pop().unwrap_or_default();
         let sorted = match sps_wire::parse(bytes, &mut index, &self.limits) {
             Ok(message) if flow.transport.is_reliable() && !message.has(Name::ContentLength) => {
@@ -76,7 +83,7 @@ impl<W, J: Journal> Proxy<W, J> {
             }
             Ok(message) if message.is_request() => self.sort(clock, flow, message, todo),
             Ok(message) => self
-                .on_response(clock, message, todo)
+                .on_response(clock, flow, message, todo)
                 .map_or(Sorted::Done, Sorted::Elsewhere),
             Err(error) => {
                 self.refuse_unreadable(clock, flow, bytes, &index, error, todo);
@@ -176,6 +183,14 @@ impl<W, J: Journal> Proxy<W, J> {
             self.refuse(clock, flow, reply, message, &refusal, todo);
             return Sorted::Done;
         }
+        let rank = self.rank(clock, flow, message, &route);
+        if rank != Rank::Dialog && !self.note(clock, flow, Useless::New) {
+            return Sorted::Done;
+        }
+        if self.taken().is_full_for(rank, &self.conf) {
+            self.refuse_for_room(clock, flow, reply, message, fingerprint, rank, todo);
+            return Sorted::Done;
+        }
         if self.conf.draining && method != Method::Ack && message.to().is_ok_and(|to| to.tag().is_none()) {
             let header = Some(("Retry-After", b"2".to_vec()));
             let refusal = Refusal {
@@ -186,8 +201,6 @@ impl<W, J: Journal> Proxy<W, J> {
             self.refuse(clock, flow, reply, message, &refusal, todo);
             return Sorted::Done;
         }
-        let route = self.preprocess_route(flow, message);
-        let duty = self.duty(method, message, &route);
         let breadth = match duty {
             Duty::Route => breadth::incoming(message, &self.conf),
             // RFC 5393 §5.3.5: to who answers himself it says nothing.
@@ -221,7 +234,56 @@ impl<W, J: Journal> Proxy<W, J> {
             breadth,
             kind,
             duty,
+            stranger: rank == Rank::Stranger,
         })
+    }
+
+    /// What a request is worth, by what is known of who sent it.
+    fn rank(&self, clock: Clock, flow: Flow, message: Message<'_>, route: &RouteFacts) -> Rank {
+        if route.token.is_some() {
+            self.prove(clock, flow);
+            return Rank::Dialog;
+        }
+        match self.guard.borrow_mut().standing(clock.now, flow.remote.ip()) {
+            Standing::Proven | Standing::Friend => return Rank::Known,
+            Standing::Unknown => {}
+        }
+        if self.is_of_registered_phone(flow, message) {
+            self.prove(clock, flow);
+            return Rank::Known;
+        }
+        Rank::Stranger
+    }
+
+    fn taken(&self) -> Taken {
+        Taken {
+            transactions: self.contexts.len(),
+            stored_len: self.stored_len,
+        }
+    }
+
+    /// The table is too full for a request of that rank. An ACK, which nobody answers, is only dropped.
+    #[allow(clippy::too_many_arguments)]
+    fn refuse_for_room(
+        &mut self,
+        clock: Clock,
+        flow: Flow,
+        reply: Flow,
+        message: Message<'_>,
+        fingerprint: Option<u128>,
+        rank: Rank,
+        todo: &mut Vec<Action>,
+    ) {
+        match rank {
+            Rank::Stranger => self.counters.full_unknown += 1,
+            Rank::Known => self.counters.full_known += 1,
+            Rank::Dialog => self.counters.full_dialog += 1,
+        }
+        if message.method() == Some(Method::Ack) {
+            self.counters.stray_acks += 1;
+        } else {
+            self.refuse_as_overload(clock, flow, reply, message, fingerprint, todo);
+        }
     }
 
     /// Looks for a transaction here and, if it is not here, among those of the other workers.
@@ -252,6 +314,7 @@ impl<W, J: Journal> Proxy<W, J> {
             self.counters.retransmissions += 1;
         }
         let goes_on = steps.contains(&crate::transaction::Action::Deliver);
+        self.hold_back(clock, ticket, &mut steps);
         self.perform_server(ticket, &mut steps, todo);
         self.server_steps = steps;
         goes_on
@@ -280,6 +343,8 @@ impl<W, J: Journal> Proxy<W, J> {
             flow,
             received_at: clock.now,
             received_ms: clock.unix_ms,
+            kept_len: room::ACTIVE_LEN + bytes.len(),
+            stranger: fresh.stranger,
             route: fresh.route,
             loop_hash: fresh.loop_hash,
             breadth: fresh.breadth,
@@ -294,12 +359,14 @@ impl<W, J: Journal> Proxy<W, J> {
             caller_cancelled: false,
             cancel_reason: Vec::new(),
         };
+        self.stored_len += room::CONTEXT_LEN + active.kept_len;
         let slot = self.contexts.insert(Context {
             serial,
             fingerprint: fresh.fingerprint,
             server,
             reply: fresh.reply,
             wake_at: None,
+            kept_len: 0,
             active: Some(Box::new(active)),
         }) as u32;
         if let Some(fingerprint) = fresh.fingerprint {
@@ -422,7 +489,12 @@ impl<W, J: Journal> Proxy<W, J> {
             self.counters.stray_acks += 1;
             return;
         }
-        self.answer_statelessly(flow, reply, message, refusal, todo);
+        self.count_refusal(refusal.status);
+        // What we have no room for is not the asker's fault.
+        if refusal.status < 500 && !self.note(clock, flow, Useless::Refused) {
+            return;
+        }
+        self.answer_statelessly(clock, flow, reply, message, refusal, todo);
         self.journal.finished(&Finished {
             request: message,
             flow,
@@ -438,12 +510,16 @@ impl<W, J: Journal> Proxy<W, J> {
     /// Sends a response and keeps nothing; the To tag is the same for the same request.
     pub(super) fn answer_statelessly(
         &mut self,
+        clock: Clock,
         flow: Flow,
         reply: Flow,
         message: Message<'_>,
         refusal: &Refusal,
         todo: &mut Vec<Action>,
     ) {
+        if !self.may_answer(clock, reply) {
+            return;
+        }
         let tag = check::stateless_tag(&self.conf, message);
         let extra = refusal.header.as_ref().map(|(name, value)| [(*name, &value[..])]);
         let response = Response {
@@ -483,6 +559,9 @@ impl<W, J: Journal> Proxy<W, J> {
         todo: &mut Vec<Action>,
     ) {
         self.counters.garbage += 1;
+        if !is_keep_alive(bytes) && !self.note(clock, flow, Useless::Malformed) {
+            return;
+        }
         let (Some(status), Some(message)) = (error.status(), index.salvage(bytes)) else {
             return;
         };
@@ -490,6 +569,14 @@ impl<W, J: Journal> Proxy<W, J> {
             self.refuse(clock, flow, reply, message, &Refusal::new(status, error.reason()), todo);
         }
     }
+}
+
+/// What phones send to keep the way through a NAT open: no message, and no offence. Line ends, zeros and the like, or STUN
+/// (RFC 5626 §3.5.2).
+pub(super) fn is_keep_alive(bytes: &[u8]) -> bool {
+    bytes.len() <= 4
+        || bytes.get(4..8) == Some(&[0x21, 0x12, 0xa4, 0x42])
+        || (bytes.len() <= 16 && bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n' | b' ' | 0)))
 }
 
 /// RFC 4320 §4.1: how long Timer E of the previous hop takes to be reset to T2. Not before then, and then at the latest, a

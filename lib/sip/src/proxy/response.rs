@@ -1,17 +1,25 @@
 //! What comes back: responses to their branch and upstream, the best one when all have failed (RFC 3261 §16.7 to §16.9).
 
 use bytes::Bytes;
+use sps_wire::flow::Flow;
 use sps_wire::{Message, Method, Name, Patch, Response};
 
 use super::context::{Active, Best, Client, ClientMachine, Server, Standing};
 use super::token::BranchToken;
 use super::{Action, BranchTicket, Clock, Finished, Journal, Proxy, Ticket, best, breadth, check, failover, receive};
+use crate::guard::Kind;
 use crate::transaction;
 
 impl<W, J: Journal> Proxy<W, J> {
     /// A response: to its client transaction by our branch token, or dropped (RFC 6026 §8.9). Gives the worker that has the
     /// transaction if it is another one.
-    pub(super) fn on_response(&mut self, clock: Clock, message: Message<'_>, todo: &mut Vec<Action>) -> Option<u8> {
+    pub(super) fn on_response(
+        &mut self,
+        clock: Clock,
+        flow: Flow,
+        message: Message<'_>,
+        todo: &mut Vec<Action>,
+    ) -> Option<u8> {
         // §18.1.2: what does not bear a sent-by of ours was not asked for by us.
         let token = message
             .top_via()
@@ -21,16 +29,14 @@ impl<W, J: Journal> Proxy<W, J> {
             .and_then(BranchToken::parse);
         let cseq = message.cseq().ok().map(|cseq| cseq.method);
         let (Some(token), Some(method), Some(status)) = (token, cseq, message.status()) else {
-            self.counters.responses += 1;
-            self.counters.stray_responses += 1;
+            self.on_stray(clock, flow);
             return None;
         };
         // §16.7 step 3: without a Via below ours it answers something of our own making, which CANCEL alone is.
         // Mostly each stands in a line of its own and need not be read.
         let answers_others = || message.all(Name::Via).nth(1).is_some() || message.vias().nth(1).is_some();
         if method != Method::Cancel && !answers_others() {
-            self.counters.responses += 1;
-            self.counters.stray_responses += 1;
+            self.on_stray(clock, flow);
             return None;
         }
         let ours = token.generation == self.conf.generation;
@@ -89,13 +95,25 @@ impl<W, J: Journal> Proxy<W, J> {
         }
         if stray {
             self.counters.stray_responses += 1;
+            self.note(clock, flow, Kind::Stray);
         } else if of_cancel {
             self.perform_cancel(ticket, &mut steps, todo);
         } else {
             self.perform_client(clock, ticket, Some(message), &mut steps, todo);
+            if status >= 200 {
+                // It knows what only the one asked can know.
+                self.prove(clock, flow);
+            }
         }
         self.client_steps = steps;
         None
+    }
+
+    /// A response that nobody waits for.
+    fn on_stray(&mut self, clock: Clock, flow: Flow) {
+        self.counters.responses += 1;
+        self.counters.stray_responses += 1;
+        self.note(clock, flow, Kind::Stray);
     }
 
     /// The edge could not send what bore this token.
@@ -127,7 +145,14 @@ impl<W, J: Journal> Proxy<W, J> {
         bytes: Bytes,
         todo: &mut Vec<Action>,
     ) {
-        if self.undecided(ticket) && self.active(ticket).is_some() {
+        if self.undecided(ticket)
+            && let Some(flow) = self.active(ticket).map(|active| active.flow)
+        {
+            match status {
+                200..=299 => self.prove(clock, flow),
+                401 | 403 | 404 | 407 => drop(self.note(clock, flow, Kind::Refused)),
+                _ => {}
+            }
             self.set_stage(ticket, "registrar");
             self.decide(clock, ticket, status, bytes, todo);
             if self.context(ticket).is_some() {
@@ -425,6 +450,7 @@ impl<W, J: Journal> Proxy<W, J> {
         let Some(active) = context.active.as_deref() else {
             return;
         };
+        let reply = context.reply;
         let message = active.message();
         let tag = check::stateless_tag(&self.conf, message);
         let response = Response {
@@ -436,10 +462,26 @@ impl<W, J: Journal> Proxy<W, J> {
         self.out.clear();
         sps_wire::write_response(message, &response, &mut self.out);
         let bytes = Bytes::copy_from_slice(&self.out);
+        let before = todo.len();
         if response.status < 200 {
             self.respond_bytes(clock, ticket, response.status, bytes, todo);
         } else {
             self.decide(clock, ticket, response.status, bytes, todo);
+        }
+        if !self.may_answer(clock, reply) {
+            // The transaction goes on as if it had been lost on the way.
+            let mut at = 0;
+            todo.retain(|action| {
+                at += 1;
+                at <= before
+                    || !matches!(
+                        action,
+                        Action::Send {
+                            leave: super::Leave::Reply(_),
+                            ..
+                        }
+                    )
+            });
         }
     }
 
@@ -495,6 +537,12 @@ impl<W, J: Journal> Proxy<W, J> {
         else {
             return false;
         };
+        if status >= 200 {
+            // Kept for who asks again.
+            let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            context.kept_len = context.kept_len.saturating_add(len);
+            self.stored_len += len as usize;
+        }
         let mut steps = std::mem::take(&mut self.server_steps);
         let taken = match &mut context.server {
             Server::Invite(machine) => machine.respond(clock.now, status, bytes, &self.conf.timers, &mut steps),

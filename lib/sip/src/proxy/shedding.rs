@@ -124,7 +124,6 @@ impl<W, J: Journal> Proxy<W, J> {
         fingerprint: Option<u128>,
         todo: &mut Vec<Action>,
     ) -> bool {
-        let full = self.contexts.len() >= self.conf.max_transactions;
         let mark = fingerprint.map_or(0, |fingerprint| (fingerprint >> 64) as u64);
         let again = match self.shedding.refused.find(mark, clock.now) {
             // It was on its way before our answer was.
@@ -134,7 +133,7 @@ impl<W, J: Journal> Proxy<W, J> {
             }
             found => found.is_some(),
         };
-        if !again && !full {
+        if !again {
             if !self.shedding.controller.is_active() {
                 return false;
             }
@@ -143,12 +142,26 @@ impl<W, J: Journal> Proxy<W, J> {
                 return false;
             }
         }
+        self.refuse_as_overload(clock, flow, reply, message, fingerprint, todo);
+        true
+    }
+
+    /// 503 and a memory of it, no transaction.
+    pub(super) fn refuse_as_overload(
+        &mut self,
+        clock: Clock,
+        flow: Flow,
+        reply: Flow,
+        message: Message<'_>,
+        fingerprint: Option<u128>,
+        todo: &mut Vec<Action>,
+    ) {
         self.counters.overload += 1;
+        let mark = fingerprint.map_or(0, |fingerprint| (fingerprint >> 64) as u64);
         self.shedding.refused.note(mark, clock.now);
         self.shedding.count(clock, flow.remote.ip());
         let refusal = Refusal::new(503, "Overload");
-        self.answer_statelessly(flow, reply, message, &refusal, todo);
-        true
+        self.answer_statelessly(clock, flow, reply, message, &refusal, todo);
     }
 
     /// What a new request is worth under overload; sps-proxy(8) has the whole order.
@@ -187,7 +200,7 @@ impl<W, J: Journal> Proxy<W, J> {
                 .is_some_and(|uri| uri.user.is_none() && self.names_us(&uri))
     }
 
-    fn is_of_registered_phone(&self, flow: Flow, message: Message<'_>) -> bool {
+    pub(super) fn is_of_registered_phone(&self, flow: Flow, message: Message<'_>) -> bool {
         let Some(registrations) = &self.shedding.registrations else {
             return false;
         };

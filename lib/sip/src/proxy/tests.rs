@@ -3,6 +3,7 @@
 mod cancelling;
 mod forking;
 mod forwarding;
+mod hostile;
 mod refusing;
 mod shedding;
 
@@ -67,7 +68,7 @@ struct House {
     served: Vec<Ticket>,
 }
 
-fn conf() -> Conf {
+pub(super) fn conf() -> Conf {
     let listener = |transport, port: u16| Listener {
         transport,
         addr: SocketAddr::from(([127, 0, 0, 1], port)),
@@ -90,6 +91,7 @@ fn conf() -> Conf {
         keys: Keys::new(&[MacKey { id: 1, secret: [7; 32] }]),
         max_transactions: 1000,
         max_breadth: 60,
+        max_stored_len: usize::MAX,
         max_targets: 8,
         registrar: true,
         draining: false,

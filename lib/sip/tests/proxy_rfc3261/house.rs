@@ -148,6 +148,7 @@ pub fn conf() -> Conf {
         keys: Keys::new(&[MacKey { id: 1, secret: [7; 32] }]),
         max_transactions: 1000,
         max_breadth: 60,
+        max_stored_len: usize::MAX,
         max_targets: 8,
         registrar: true,
         draining: false,
