@@ -17,6 +17,7 @@ mod conf;
 mod context;
 mod failover;
 mod forward;
+mod matching;
 mod receive;
 mod request_uri;
 mod response;
@@ -29,8 +30,7 @@ mod tests;
 mod token;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::Hasher;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -51,6 +51,7 @@ use crate::table::Table;
 use crate::transaction::{self, State};
 use crate::wheel::Wheel;
 use context::{Active, Client, ClientMachine, Context, Server, Standing};
+use matching::Matching;
 use sent_by::SentBy;
 use shedding::Shedding;
 
@@ -244,7 +245,7 @@ pub struct Proxy<W, J> {
     contexts: Table<Context<W>>,
     clients: Table<Client>,
     /// Server transactions by fingerprint (§17.2.3).
-    matching: HashMap<u128, u32, BuildHasherDefault<PassThrough>>,
+    matching: Matching,
     owners: Option<Arc<dyn Owners>>,
     guard: Rc<RefCell<Guard>>,
     /// Bytes that contexts keep, about.
@@ -287,7 +288,7 @@ impl<W, J: Journal> Proxy<W, J> {
             journal,
             contexts: Table::new(),
             clients: Table::new(),
-            matching: HashMap::default(),
+            matching: Matching::default(),
             owners: None,
             guard: Rc::new(RefCell::new(Guard::new(GuardConf::off(), seed, now))),
             stored_len: 0,
@@ -487,7 +488,7 @@ impl<W, J: Journal> Proxy<W, J> {
     fn hold_back(&self, clock: Clock, ticket: Ticket, steps: &mut Vec<transaction::Action<Bytes>>) {
         let repeats = |step: &transaction::Action<Bytes>| matches!(step, transaction::Action::Transmit(_));
         if steps.iter().any(repeats)
-            && let Some(reply) = self.context(ticket).map(|context| context.reply)
+            && let Some(reply) = self.context(ticket).map(|context| context.reply.flow())
             && !self.may_answer(clock, reply)
         {
             steps.retain(|step| !repeats(step));
@@ -570,7 +571,7 @@ impl<W, J: Journal> Proxy<W, J> {
             match step {
                 transaction::Action::Transmit(bytes) => {
                     todo.push(Action::Send {
-                        leave: Leave::Reply(context.reply),
+                        leave: Leave::Reply(context.reply.flow()),
                         bytes,
                         token: 0,
                     });
@@ -598,18 +599,21 @@ impl<W, J: Journal> Proxy<W, J> {
     }
 
     fn remove_context(&mut self, ticket: Ticket, todo: &mut Vec<Action>) {
-        let Some(context) = self.contexts.remove(ticket.slot as usize) else {
+        let Some(context) = self.contexts.get(ticket.slot as usize) else {
             return;
         };
         self.stored_len = self
             .stored_len
             .saturating_sub(room::CONTEXT_LEN + context.kept_len as usize);
         if let Some(fingerprint) = context.fingerprint {
-            self.matching.remove(&fingerprint);
+            self.matching.remove(&self.contexts, fingerprint, ticket.slot);
             if let Some(owners) = &self.owners {
-                owners.release(fingerprint, self.conf.worker);
+                owners.release(fingerprint.to_u128(), self.conf.worker);
             }
         }
+        let Some(context) = self.contexts.remove(ticket.slot as usize) else {
+            return;
+        };
         if let Some(active) = context.active {
             self.retire(ticket, *active, todo);
         }
@@ -690,25 +694,5 @@ impl<W, J: Journal> Proxy<W, J> {
             },
             None => false,
         }
-    }
-}
-
-/// Fingerprints are keyed hashes already.
-#[derive(Default)]
-struct PassThrough(u64);
-
-impl Hasher for PassThrough {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            self.0 ^= chunk.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
-        }
-    }
-
-    fn write_u128(&mut self, value: u128) {
-        self.0 = value as u64;
     }
 }

@@ -3,13 +3,15 @@
 //! What a phase needs lives only as long as the phase: the request, its target set and its branches hang in one box that
 //! goes when the final response has gone upstream; what is left then is the machine and the way back.
 
+use std::net::{SocketAddr, SocketAddrV4};
+use std::num::NonZeroU64;
 use std::time::Instant;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 use sps_wire::Index;
 use sps_wire::Message;
-use sps_wire::flow::{Destination, Flow};
+use sps_wire::flow::{Destination, Flow, Transport};
 
 use super::token::RouteToken;
 use super::{Target, Ticket};
@@ -21,15 +23,89 @@ pub(super) struct Context<W> {
     /// Tells successive owners of one place in the table apart.
     pub serial: u32,
     /// What retransmissions, CANCEL and ACK are matched by (§17.2.3); none for an ACK on its way through.
-    pub fingerprint: Option<u128>,
+    pub fingerprint: Option<Fingerprint>,
     pub server: Server,
     /// Where responses go (§18.2.2, RFC 3581): the flow the request came by, its remote port as the Via asks.
-    pub reply: Flow,
+    pub reply: Way,
     /// The earliest time the wheel wakes this context; later deadlines need no entry of their own.
     pub wake_at: Option<Instant>,
     /// Bytes of the final response, kept for who asks again.
     pub kept_len: u32,
     pub active: Option<Box<Active<W>>>,
+}
+
+/// A fingerprint where many are kept: two words, so that it wants no alignment of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fingerprint {
+    high: NonZeroU64,
+    low: u64,
+}
+
+impl Fingerprint {
+    /// A keyed hash whose upper half is zero is one of 2^64; it is kept as one that is not.
+    pub fn new(fingerprint: u128) -> Fingerprint {
+        Fingerprint {
+            high: NonZeroU64::new((fingerprint >> 64) as u64).unwrap_or(NonZeroU64::MIN),
+            low: fingerprint as u64,
+        }
+    }
+
+    /// What a table of them is ordered by; it is a keyed hash already.
+    pub fn hash(self) -> u64 {
+        self.low
+    }
+
+    /// As other workers know it.
+    pub fn to_u128(self) -> u128 {
+        u128::from(self.high.get()) << 64 | u128::from(self.low)
+    }
+}
+
+/// A flow where many are kept: most of them are IPv4 and need a third of the room.
+#[derive(Debug, Clone)]
+pub(super) enum Way {
+    V4 {
+        member: u16,
+        transport: Transport,
+        local: SocketAddrV4,
+        remote: SocketAddrV4,
+        connection: u64,
+    },
+    Other(Box<Flow>),
+}
+
+impl Way {
+    pub fn new(flow: Flow) -> Way {
+        match (flow.local, flow.remote) {
+            (SocketAddr::V4(local), SocketAddr::V4(remote)) => Way::V4 {
+                member: flow.member,
+                transport: flow.transport,
+                local,
+                remote,
+                connection: flow.connection,
+            },
+            (SocketAddr::V6(_), _) | (_, SocketAddr::V6(_)) => Way::Other(Box::new(flow)),
+        }
+    }
+
+    pub fn flow(&self) -> Flow {
+        match self {
+            Way::V4 {
+                member,
+                transport,
+                local,
+                remote,
+                connection,
+            } => Flow {
+                member: *member,
+                transport: *transport,
+                local: SocketAddr::V4(*local),
+                remote: SocketAddr::V4(*remote),
+                connection: *connection,
+            },
+            Way::Other(flow) => **flow,
+        }
+    }
 }
 
 pub(super) enum Server {
@@ -211,6 +287,40 @@ impl Leave {
         match self {
             Leave::Reply(flow) | Leave::Flow(flow) => flow.transport.is_reliable(),
             Leave::Onward { destination, .. } => destination.transport.is_reliable(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a finished call leaves lies here for half a minute: a field that makes it larger is to be seen.
+    #[test]
+    fn what_is_kept_of_a_transaction_is_small() {
+        assert!(
+            size_of::<Option<Context<[u8; 64]>>>() <= 104,
+            "{}",
+            size_of::<Option<Context<[u8; 64]>>>()
+        );
+        assert!(size_of::<Option<Client>>() <= 112, "{}", size_of::<Option<Client>>());
+    }
+
+    #[test]
+    fn a_way_back_is_the_flow_it_was_made_of() {
+        for (local, remote) in [
+            ("192.0.2.1:5060", "198.51.100.7:5070"),
+            ("[2001:db8::1]:5060", "[fe80::1%3]:5070"),
+            ("[::ffff:192.0.2.1]:5060", "198.51.100.7:5070"),
+        ] {
+            let flow = Flow {
+                member: 3,
+                transport: Transport::Tcp,
+                local: local.parse().expect("an address"),
+                remote: remote.parse().expect("an address"),
+                connection: 77,
+            };
+            assert_eq!(Way::new(flow).flow(), flow);
         }
     }
 }

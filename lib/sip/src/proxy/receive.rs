@@ -10,7 +10,7 @@ use sps_wire::uri::Uri;
 use sps_wire::{Index, Message, Method, Name, Response, ViaStamp};
 
 use super::check::{self, Refusal};
-use super::context::{Active, Context, RouteFacts, Server};
+use super::context::{Active, Context, Fingerprint, RouteFacts, Server, Way};
 use super::room::{Rank, Taken};
 use super::token::Travel;
 use super::{Action, Clock, Finished, Journal, Leave, Proxy, Ticket, breadth, request_uri, room};
@@ -289,7 +289,7 @@ impl<W, J: Journal> Proxy<W, J> {
     /// Looks for a transaction here and, if it is not here, among those of the other workers.
     fn find(&self, fingerprint: Option<u128>, known: &mut Option<u32>, elsewhere: &mut Option<u8>) {
         let Some(fingerprint) = fingerprint else { return };
-        *known = known.or_else(|| self.matching.get(&fingerprint).copied());
+        *known = known.or_else(|| self.matching.find(&self.contexts, Fingerprint::new(fingerprint)));
         if known.is_none()
             && let Some(owners) = &self.owners
         {
@@ -362,15 +362,16 @@ impl<W, J: Journal> Proxy<W, J> {
         self.stored_len += room::CONTEXT_LEN + active.kept_len;
         let slot = self.contexts.insert(Context {
             serial,
-            fingerprint: fresh.fingerprint,
+            fingerprint: fresh.fingerprint.map(Fingerprint::new),
             server,
-            reply: fresh.reply,
+            reply: Way::new(fresh.reply),
             wake_at: None,
             kept_len: 0,
             active: Some(Box::new(active)),
         }) as u32;
         if let Some(fingerprint) = fresh.fingerprint {
-            self.matching.insert(fingerprint, slot);
+            self.matching
+                .insert(&self.contexts, Fingerprint::new(fingerprint), slot);
         }
         let ticket = Ticket { slot, serial };
         if fresh.kind == Kind::Other && fresh.duty != Duty::Ourselves {

@@ -315,7 +315,7 @@ impl<W, J: Journal> Proxy<W, J> {
         let bytes = self.upstream_copy(message);
         let Some(active) = self.active(request) else {
             if invite && let Some(context) = self.context(request) {
-                let reply = context.reply;
+                let reply = context.reply.flow();
                 if !self.respond_bytes(clock, request, status, bytes.clone(), todo) {
                     // A failure went upstream already; §16.7 step 5 has the 2xx follow it all the same.
                     todo.push(Action::Send {
@@ -450,7 +450,7 @@ impl<W, J: Journal> Proxy<W, J> {
         let Some(active) = context.active.as_deref() else {
             return;
         };
-        let reply = context.reply;
+        let reply = context.reply.flow();
         let message = active.message();
         let tag = check::stateless_tag(&self.conf, message);
         let response = Response {

@@ -23,11 +23,16 @@ enum Phase<M> {
         response: Box<M>,
     },
     /// The final response is repeated when the request is, until Timer J.
-    Completed {
-        response: Box<M>,
-        end_at: Instant,
-    },
+    Completed(Box<Answered<M>>),
     Terminated,
+}
+
+/// A final response, to be repeated when the request is. In a box, so that other states are small.
+#[derive(Debug, Clone)]
+struct Answered<M> {
+    response: M,
+    /// Timer J.
+    end_at: Instant,
 }
 
 impl<M: Clone> NonInviteServer<M> {
@@ -42,9 +47,8 @@ impl<M: Clone> NonInviteServer<M> {
     /// The same request came again: the last response, if any, is repeated.
     pub fn on_retransmission(&mut self, todo: &mut Vec<Action<M>>) {
         match &self.phase {
-            Phase::Proceeding { response } | Phase::Completed { response, .. } => {
-                todo.push(Action::Transmit(M::clone(response)));
-            }
+            Phase::Proceeding { response } => todo.push(Action::Transmit(M::clone(response))),
+            Phase::Completed(answered) => todo.push(Action::Transmit(answered.response.clone())),
             Phase::Trying | Phase::Terminated => {}
         }
     }
@@ -75,23 +79,21 @@ impl<M: Clone> NonInviteServer<M> {
             }
             (Phase::Trying | Phase::Proceeding { .. }, Class::Success | Class::Failure) => {
                 todo.push(Action::Transmit(response.clone()));
-                self.phase = Phase::Completed {
-                    response: Box::new(response),
+                self.phase = Phase::Completed(Box::new(Answered {
+                    response,
                     end_at: now + conf.timer_j(false),
-                };
+                }));
                 true
             }
-            (Phase::Completed { .. } | Phase::Terminated, Class::Provisional | Class::Success | Class::Failure) => {
-                false
-            }
+            (Phase::Completed(_) | Phase::Terminated, Class::Provisional | Class::Success | Class::Failure) => false,
         }
     }
 
     /// The time of [`Self::deadline`] has come; harmless when called early or late.
     pub fn on_deadline(&mut self, now: Instant, _conf: &TimerConf, todo: &mut Vec<Action<M>>) {
         match &self.phase {
-            Phase::Completed { end_at, .. } if *end_at <= now => self.terminate(todo),
-            Phase::Trying | Phase::Proceeding { .. } | Phase::Completed { .. } | Phase::Terminated => {}
+            Phase::Completed(answered) if answered.end_at <= now => self.terminate(todo),
+            Phase::Trying | Phase::Proceeding { .. } | Phase::Completed(_) | Phase::Terminated => {}
         }
     }
 
@@ -99,7 +101,7 @@ impl<M: Clone> NonInviteServer<M> {
     /// retransmitted request does not pass for a new one (RFC 6026 §8.8).
     pub fn on_transport_error(&mut self, todo: &mut Vec<Action<M>>) {
         match self.phase {
-            Phase::Proceeding { .. } | Phase::Completed { .. } => todo.push(Action::TransportFailed),
+            Phase::Proceeding { .. } | Phase::Completed(_) => todo.push(Action::TransportFailed),
             Phase::Trying | Phase::Terminated => {}
         }
     }
@@ -107,7 +109,7 @@ impl<M: Clone> NonInviteServer<M> {
     /// When to call [`Self::on_deadline`] next.
     pub fn deadline(&self) -> Option<Instant> {
         match &self.phase {
-            Phase::Completed { end_at, .. } => Some(*end_at),
+            Phase::Completed(answered) => Some(answered.end_at),
             Phase::Trying | Phase::Proceeding { .. } | Phase::Terminated => None,
         }
     }
@@ -117,7 +119,7 @@ impl<M: Clone> NonInviteServer<M> {
         match self.phase {
             Phase::Trying => State::Trying,
             Phase::Proceeding { .. } => State::Proceeding,
-            Phase::Completed { .. } => State::Completed,
+            Phase::Completed(_) => State::Completed,
             Phase::Terminated => State::Terminated,
         }
     }
