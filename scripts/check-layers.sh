@@ -34,6 +34,10 @@ rusqlite: sps-store
 libc: sps-mmsg sps-mapped
 toml: sps-conf
 tabled: sps-cli
+rustls: sps-tls
+tokio-rustls: sps-tls
+rustls-webpki: sps-tls
+rustls-pki-types: sps-tls
 '
 
 programs=$(for folder in cmd/*/; do basename "$folder"; done)

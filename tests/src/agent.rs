@@ -1,7 +1,7 @@
 //! A SIP end of the tests: a UDP or TCP socket that sends what it is told and hands over what comes, one message at a
 //! time. It retransmits nothing and answers nothing by itself.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::message::Message;
 use crate::random::Random;
+use crate::tls::TlsEnd;
 use crate::wait::PATIENCE;
 
 /// A message with where it came from.
@@ -37,6 +38,7 @@ pub struct Agent {
 enum Wire {
     Udp(UdpSocket),
     Tcp(Tcp),
+    Tls(crate::tls::Wire, Receiver<(Vec<u8>, SocketAddr)>),
 }
 
 struct Tcp {
@@ -86,6 +88,27 @@ impl Agent {
         )
     }
 
+    /// An end that listens for TLS on a free port of `ip` and connects by TLS from others.
+    pub fn tls(ip: IpAddr, end: TlsEnd) -> Agent {
+        let (pieces, arrived) = channel::<(Vec<u8>, SocketAddr)>();
+        let (outgoing, incoming) = channel();
+        let (wire, local) = crate::tls::Wire::new(ip, end, pieces);
+        thread::spawn(move || {
+            let mut unread: HashMap<SocketAddr, Vec<u8>> = HashMap::new();
+            while let Ok((piece, peer)) = arrived.recv() {
+                let unread = unread.entry(peer).or_default();
+                unread.extend_from_slice(&piece);
+                while let Some(len) = framed(unread) {
+                    let message: Vec<u8> = unread.drain(..len).collect();
+                    if outgoing.send((message, peer)).is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        Agent::of(Wire::Tls(wire, incoming), local)
+    }
+
     fn of(wire: Wire, local: SocketAddr) -> Agent {
         Agent {
             wire,
@@ -106,6 +129,7 @@ impl Agent {
         match self.wire {
             Wire::Udp(_) => "UDP",
             Wire::Tcp(_) => "TCP",
+            Wire::Tls(..) => "TLS",
         }
     }
 
@@ -114,6 +138,7 @@ impl Agent {
         match self.wire {
             Wire::Udp(_) => format!("sip:{user}@{}", self.local),
             Wire::Tcp(_) => format!("sip:{user}@{};transport=tcp", self.local),
+            Wire::Tls(..) => format!("sip:{user}@{};transport=tls", self.local),
         }
     }
 
@@ -159,6 +184,7 @@ impl Agent {
                     .unwrap_or_else(|error| panic!("send to {to}: {error}"));
             }
             Wire::Tcp(tcp) => tcp.send(to, bytes),
+            Wire::Tls(wire, _) => wire.send(to, bytes),
         }
     }
 
@@ -174,7 +200,7 @@ impl Agent {
             let left = give_up_at.saturating_duration_since(Instant::now());
             let (bytes, peer) = match &self.wire {
                 Wire::Udp(socket) => receive_udp(socket, left)?,
-                Wire::Tcp(tcp) => match tcp.incoming.recv_timeout(left) {
+                Wire::Tcp(Tcp { incoming, .. }) | Wire::Tls(_, incoming) => match incoming.recv_timeout(left) {
                     Ok(next) => next,
                     Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return None,
                 },
@@ -240,14 +266,19 @@ impl Agent {
 
     /// Whether `addr`'s end of a TCP connection of ours has been closed by the other side within [`PATIENCE`].
     pub fn wait_closed(&self, addr: SocketAddr) {
-        let Wire::Tcp(tcp) = &self.wire else { return };
-        crate::wait::wait_until(&format!("{addr} has closed the connection"), || {
-            !tcp.connections
-                .lock()
-                .expect("no holder panics")
-                .iter()
-                .any(|(peer, _)| *peer == addr)
+        crate::wait::wait_until(&format!("{addr} has closed the connection"), || match &self.wire {
+            Wire::Udp(_) => true,
+            Wire::Tcp(tcp) => tcp.stream(addr).is_none(),
+            Wire::Tls(wire, _) => !wire.has(addr),
         });
+    }
+
+    /// The other ends of the TLS connections that stand.
+    pub fn tls_peers(&self) -> Vec<SocketAddr> {
+        match &self.wire {
+            Wire::Tls(wire, _) => wire.peers(),
+            Wire::Udp(_) | Wire::Tcp(_) => Vec::new(),
+        }
     }
 }
 

@@ -25,6 +25,7 @@ pub mod relay;
 pub mod sipp;
 pub mod sipsak;
 pub mod skip;
+pub mod tls;
 pub mod torture;
 pub mod uas;
 pub mod wait;

@@ -38,6 +38,7 @@ fn what_is_installed_is_complete_and_works_from_there() {
             "usr/sbin/sps-master",
             "usr/sbin/sps-proxy",
             "usr/sbin/sps-registrar",
+            "usr/sbin/sps-tls",
             "usr/share/man/man1/spsctl.1",
             "usr/share/man/man5/sps.toml.5",
             "usr/share/man/man8/sps-proxy.8",

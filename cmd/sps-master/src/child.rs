@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use sps_conf::Level;
+use sps_daemon::Ids;
 use sps_ipc::operator;
 use sps_ipc::parent::{ORDER_TIMEOUT, Order, ToChild};
 
@@ -15,19 +16,39 @@ use crate::life::Life;
 pub struct Spec {
     /// The program's name.
     pub name: &'static str,
-    /// Gets the listening sockets.
-    pub listens: bool,
+    /// Which listening sockets it gets.
+    pub listens: Listens,
+    /// Started only where TLS is spoken; gets the private keys, and has a user of its own.
+    pub tls: bool,
+}
+
+/// Which listening sockets a daemon gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listens {
+    /// None.
+    No,
+    /// All but those for TLS, of which it is told.
+    Plain,
+    /// Those for TLS.
+    Tls,
 }
 
 /// All daemons, in the order of starting; they are stopped the other way round.
-pub const SPECS: [Spec; 2] = [
+pub const SPECS: [Spec; 3] = [
     Spec {
         name: "sps-registrar",
-        listens: false,
+        listens: Listens::No,
+        tls: false,
+    },
+    Spec {
+        name: "sps-tls",
+        listens: Listens::Tls,
+        tls: true,
     },
     Spec {
         name: "sps-proxy",
-        listens: true,
+        listens: Listens::Plain,
+        tls: false,
     },
 ];
 
@@ -35,6 +56,8 @@ pub const SPECS: [Spec; 2] = [
 pub struct Child {
     pub spec: Spec,
     pub program: PathBuf,
+    /// Whom to run as, unless as ourselves.
+    pub owner: Option<Ids>,
     pub state: State,
     /// Lives so far.
     pub lives: u64,
@@ -86,10 +109,11 @@ pub struct Outstanding {
 }
 
 impl Child {
-    pub fn new(spec: Spec, program: PathBuf) -> Self {
+    pub fn new(spec: Spec, program: PathBuf, owner: Option<Ids>) -> Self {
         Self {
             spec,
             program,
+            owner,
             state: State::Stopped,
             lives: 0,
             backoff: Backoff::default(),

@@ -42,6 +42,9 @@ pub fn make_logs(paths: &Paths, conf: &Config, owner: Option<Ids>) -> Result<(),
         let file = open_log_file(&path).or_fatal(Exit::CantCreate, what())?;
         if let Some(Ids { uid, gid }) = owner {
             std::os::unix::fs::fchown(&file, Some(uid), Some(gid)).or_fatal(Exit::Privilege, what())?;
+            // sps-tls has another user and the same group.
+            let mode = fs::Permissions::from_mode(0o660);
+            file.set_permissions(mode).or_fatal(Exit::Privilege, what())?;
         }
     }
     Ok(())
@@ -79,6 +82,11 @@ pub fn begin_generation(paths: &Paths, generation: u32, owner: Option<Ids>) -> R
         }
     }
     make_folder(&folder, 0o755, owner)?;
+    if owner.is_some() {
+        // sps-tls has another user and the same group; what one daemon puts there no other can take away.
+        let mode = fs::Permissions::from_mode(0o1775);
+        fs::set_permissions(&folder, mode).or_fatal(Exit::Privilege, format!("open {}", folder.display()))?;
+    }
     let (link, new) = (paths.current(), paths.run.join("current.new"));
     let what = || format!("make link {}", link.display());
     match fs::remove_file(&new) {

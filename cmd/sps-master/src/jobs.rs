@@ -221,6 +221,13 @@ impl Supervisor {
             Ok(keys) => keys,
             Err(fatal) => return refuse(&reply, fatal.exit, &fatal.text),
         };
+        let tls = match conf.tls_material(&self.paths) {
+            Ok(material) => material,
+            Err(error) => {
+                tracing::warn!("reload refused: {error}");
+                return refuse(&reply, Exit::Config, &error.to_string());
+            }
+        };
         let words = if warnings.is_empty() {
             String::new()
         } else {
@@ -230,6 +237,7 @@ impl Supervisor {
             number: self.frozen.number + 1,
             conf,
             mac_keys,
+            tls,
             ..self.frozen.clone()
         };
         let step = Step::Prepare {

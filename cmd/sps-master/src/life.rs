@@ -4,7 +4,7 @@
 //! reports, *orders* sends, *wait* waits for the end of the process, lets an accept go that waits for nobody, and tells the end after
 //! the last report.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -18,6 +18,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use sps_daemon::{Exit, Fatal, Ids, OrFatal};
 use sps_ipc::parent::{CONNECT_TIMEOUT, ChannelError, Door, Frozen, ToChild, free};
 
+use crate::child::Listens;
 use crate::event::{ChildEvent, Event};
 use crate::listen::Listeners;
 
@@ -35,8 +36,9 @@ pub struct Start<'a> {
     pub owner: Option<Ids>,
     /// What it is to work by.
     pub frozen: Frozen,
-    /// The sockets that `frozen.listeners` describes.
+    /// The sockets that `frozen.listeners` describes are among these.
     pub listeners: Arc<Listeners>,
+    pub listens: Listens,
     /// Where stderr goes: the error log, or (unset) where ours goes.
     pub stderr: Option<OwnedFd>,
 }
@@ -79,7 +81,7 @@ impl Life {
             ours,
             (start.child, start.life),
             start.frozen,
-            start.listeners,
+            (start.listeners, start.listens),
             events,
         )
         .or_fatal(Exit::System, what())
@@ -92,7 +94,7 @@ impl Life {
         descriptors: UnixStream,
         (child, number): (usize, u64),
         frozen: Frozen,
-        listeners: Arc<Listeners>,
+        (listeners, listens): (Arc<Listeners>, Listens),
         events: &SyncSender<Event>,
     ) -> std::io::Result<Self> {
         let pid = process.id();
@@ -119,7 +121,16 @@ impl Life {
             let handle = pidfd_open(raw, PidfdFlags::empty())?;
             let hear = std::thread::Builder::new().name(format!("hear-{pid}")).spawn({
                 let say = say.clone();
-                move || hear(door, &descriptors, frozen, &listeners, to_send, &say)
+                move || {
+                    hear(
+                        door,
+                        &descriptors,
+                        frozen,
+                        &listeners.descriptors(listens),
+                        to_send,
+                        &say,
+                    )
+                }
             })?;
             Ok((handle.try_clone()?, handle, hear))
         })();
@@ -165,7 +176,7 @@ fn hear(
     door: Door,
     descriptors: &UnixStream,
     frozen: Frozen,
-    listeners: &Listeners,
+    listeners: &[BorrowedFd<'_>],
     to_send: Receiver<ToChild>,
     say: &impl Fn(ChildEvent),
 ) {
@@ -175,16 +186,11 @@ fn hear(
         Err(ChannelError::Gone) => return,
         Err(error) => return say(ChildEvent::NoChannel(error.to_string())),
     };
-    let wants_sockets = !frozen.listeners.is_empty();
     if channel.orders.send(ToChild::Configure(Box::new(frozen))).is_err() {
         return;
     }
-    if wants_sockets {
-        let sent = sps_ipc::rights::send_descriptors(
-            descriptors.as_fd(),
-            &listeners.descriptors(),
-            Instant::now() + CONNECT_TIMEOUT,
-        );
+    if !listeners.is_empty() {
+        let sent = sps_ipc::rights::send_descriptors(descriptors.as_fd(), listeners, Instant::now() + CONNECT_TIMEOUT);
         if let Err(error) = sent {
             return say(ChildEvent::NoChannel(format!("hand over sockets: {error}")));
         }

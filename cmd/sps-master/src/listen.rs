@@ -12,6 +12,8 @@ use sps_daemon::{Exit, Fatal};
 use sps_ipc::operator::Listening;
 use sps_ipc::parent::ListenerInfo;
 
+use crate::child::Listens;
+
 /// Bytes of datagrams that may wait. The kernel counts its own overhead too (about 2 KiB for a SIP message): some 14,000 messages.
 const RECEIVE_BUFFER_LEN: usize = 16 << 20;
 
@@ -32,7 +34,9 @@ impl Listeners {
     pub fn bind(listen: &[Listen], workers: u16) -> Result<Self, Fatal> {
         let mut sockets = Vec::with_capacity(listen.len() * usize::from(workers));
         for (index, entry) in (0..).zip(listen) {
-            let group = bind_group(entry, workers).map_err(|error| refused(entry, &error))?;
+            // sps-tls accepts for all workers.
+            let sockets_wanted = if entry.transport == Transport::Tls { 1 } else { workers };
+            let group = bind_group(entry, sockets_wanted).map_err(|error| refused(entry, &error))?;
             for (worker, (address, socket)) in (0..).zip(group) {
                 let (transport, advertise) = (entry.transport, entry.advertise.clone());
                 sockets.push((
@@ -42,6 +46,7 @@ impl Listeners {
                         transport,
                         address,
                         advertise,
+                        handed: true,
                     },
                     socket,
                 ));
@@ -50,14 +55,19 @@ impl Listeners {
         Ok(Self { sockets })
     }
 
-    /// What they are, in order.
-    pub fn infos(&self) -> Vec<ListenerInfo> {
-        self.sockets.iter().map(|(info, _)| info.clone()).collect()
+    /// What a daemon is told of them, in order.
+    pub fn infos(&self, listens: Listens) -> Vec<ListenerInfo> {
+        let told = self.sockets.iter().filter_map(|(info, _)| {
+            let handed = is_for(info.transport, listens);
+            (handed || listens == Listens::Plain).then(|| ListenerInfo { handed, ..info.clone() })
+        });
+        told.collect()
     }
 
-    /// Their descriptors, in order.
-    pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        self.sockets.iter().map(|(_, socket)| socket.as_fd()).collect()
+    /// The descriptors that go with [`Listeners::infos`], in order.
+    pub fn descriptors(&self, listens: Listens) -> Vec<BorrowedFd<'_>> {
+        let handed = self.sockets.iter().filter(|(info, _)| is_for(info.transport, listens));
+        handed.map(|(_, socket)| socket.as_fd()).collect()
     }
 
     /// One an address, with what the kernel granted.
@@ -76,6 +86,15 @@ impl Listeners {
             }
         }
         all
+    }
+}
+
+/// Whether a daemon gets sockets of that transport.
+fn is_for(transport: Transport, listens: Listens) -> bool {
+    match listens {
+        Listens::No => false,
+        Listens::Plain => transport != Transport::Tls,
+        Listens::Tls => transport == Transport::Tls,
     }
 }
 
@@ -105,14 +124,14 @@ fn bind_one(listen: &Listen, address: SocketAddr) -> io::Result<Socket> {
             Ok(socket)
         }
         // Streams have buffers that the kernel sizes by itself unless told.
-        Transport::Tcp => socket.listen(BACKLOG).map(|()| socket),
+        Transport::Tcp | Transport::Tls => socket.listen(BACKLOG).map(|()| socket),
     }
 }
 
 fn socket(listen: &Listen) -> io::Result<Socket> {
     let (kind, protocol) = match listen.transport {
         Transport::Udp => (Type::DGRAM, Protocol::UDP),
-        Transport::Tcp => (Type::STREAM, Protocol::TCP),
+        Transport::Tcp | Transport::Tls => (Type::STREAM, Protocol::TCP),
     };
     let domain = Domain::for_address(listen.socket_addr());
     let socket = Socket::new(domain, kind.nonblocking().cloexec(), Some(protocol))?;
@@ -120,7 +139,7 @@ fn socket(listen: &Listen) -> io::Result<Socket> {
         // One listener, one family: IPv4 has its own.
         socket.set_only_v6(true)?;
     }
-    if listen.transport == Transport::Tcp {
+    if listen.transport != Transport::Udp {
         // Streams of an earlier generation that still close must not keep the port. (For datagrams it would share the port.)
         socket.set_reuse_address(true)?;
     }
@@ -178,7 +197,7 @@ mod tests {
     fn workers_share_the_port_that_the_system_chose() {
         let entries = [listen("udp:127.0.0.1:0"), listen("tcp:127.0.0.1:0")];
         let listeners = Listeners::bind(&entries, 3).unwrap();
-        let infos = listeners.infos();
+        let infos = listeners.infos(Listens::Plain);
         assert_eq!(
             infos.iter().map(|info| (info.listen, info.worker)).collect::<Vec<_>>(),
             [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
@@ -193,12 +212,32 @@ mod tests {
         assert!(listening[0].receive_buffer_len > 0);
     }
 
+    #[test]
+    fn sockets_for_tls_go_to_sps_tls_and_the_proxy_knows_of_them() {
+        let entries = [listen("tls:127.0.0.1:0"), listen("udp:127.0.0.1:0")];
+        let listeners = Listeners::bind(&entries, 2).unwrap();
+        let told = |listens| -> Vec<_> {
+            let infos = listeners.infos(listens);
+            assert_eq!(
+                infos.iter().filter(|info| info.handed).count(),
+                listeners.descriptors(listens).len()
+            );
+            infos
+                .iter()
+                .map(|info| (info.listen, info.worker, info.handed))
+                .collect()
+        };
+        assert_eq!(told(Listens::Tls), [(0, 0, true)]);
+        assert_eq!(told(Listens::Plain), [(0, 0, false), (1, 0, true), (1, 1, true)]);
+        assert_eq!(told(Listens::No), []);
+    }
+
     /// Two instances of one user would otherwise share the traffic without a word.
     #[test]
     fn a_port_in_use_is_named_even_where_it_could_be_shared() {
         for transport in ["udp", "tcp"] {
             let held = Listeners::bind(&[listen(&format!("{transport}:127.0.0.1:0"))], 1).unwrap();
-            let address = held.infos()[0].address;
+            let address = held.infos(Listens::Plain)[0].address;
             let fatal = Listeners::bind(&[listen(&format!("{transport}:{address}"))], 1).unwrap_err();
             assert_eq!(fatal.exit, Exit::Later);
             assert!(fatal.text.contains(&address.to_string()), "{fatal}");

@@ -71,6 +71,10 @@ fn run(args: &Args, starter: Starter) -> Result<(), Fatal> {
     }
     let (conf, warnings) = load(&paths)?;
     let owner = owner(&paths, &conf)?;
+    let tls = conf
+        .tls_material(&paths)
+        .or_fatal(Exit::Config, "read what [tls] names")?;
+    let children = children(&conf, owner)?;
     folders::make(&paths, owner)?;
     let _lock = Lock::take(&paths)?;
     folders::make_logs(&paths, &conf, owner)?;
@@ -86,7 +90,6 @@ fn run(args: &Args, starter: Starter) -> Result<(), Fatal> {
     let mac_keys = keys::load_or_make(&paths.mac_keys())?;
     let folder = folders::begin_generation(&paths, generation, owner)?;
     folders::write_pid(&paths)?;
-    let children = children()?;
     sps_daemon::confine(&keep(&paths, &conf, &children))?;
     sps_daemon::start_log_thread()?;
 
@@ -102,6 +105,7 @@ fn run(args: &Args, starter: Starter) -> Result<(), Fatal> {
         conf,
         paths: paths.clone(),
         mac_keys,
+        tls,
         listeners: Vec::new(),
         workers,
         levels,
@@ -211,6 +215,18 @@ fn keep(paths: &Paths, conf: &Config, children: &[Child]) -> Confine {
     let mut keep = Confine::system();
     keep.tcp = true;
     keep.read.extend(paths.config.parent().map(Path::to_owned));
+    // A reload reads the files of [tls] anew; certificates are often links into a folder that changes.
+    for file in conf.tls_files(paths) {
+        let real = file.canonicalize();
+        let folders = [Some(file.as_path()), real.as_deref().ok()];
+        keep.read.extend(
+            folders
+                .into_iter()
+                .flatten()
+                .filter_map(Path::parent)
+                .map(Path::to_owned),
+        );
+    }
     keep.execute = ["/bin", "/lib", "/lib64", "/usr"].map(PathBuf::from).to_vec();
     for child in children {
         // Where it really lies, should the name lead elsewhere.
@@ -232,15 +248,23 @@ fn keep(paths: &Paths, conf: &Config, children: &[Child]) -> Confine {
 }
 
 /// The daemons' programs lie beside ours: one build.
-fn children() -> Result<Vec<Child>, Fatal> {
+fn children(conf: &Config, owner: Option<Ids>) -> Result<Vec<Child>, Fatal> {
     let us = std::env::current_exe().or_fatal(Exit::System, "find the programs")?;
     let folder = us.parent().unwrap_or(Path::new("/")).to_owned();
-    SPECS
-        .into_iter()
+    let wanted = SPECS.into_iter().filter(|spec| conf.speaks_tls() || !spec.tls);
+    wanted
         .map(|spec| {
             let program = folder.join(spec.name);
+            let owner = match owner {
+                // A user of its own, so that nobody else can look into it; our group, so that it can meet the others.
+                Some(Ids { gid, .. }) if spec.tls => Some(Ids {
+                    gid,
+                    ..sps_daemon::look_up_user(&conf.tls.user)?
+                }),
+                owner => owner,
+            };
             if program.is_file() {
-                Ok(Child::new(spec, program))
+                Ok(Child::new(spec, program, owner))
             } else {
                 Err(Fatal::new(
                     Exit::NoInput,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant, SystemTime};
 
-use sps_conf::Paths;
+use sps_conf::{Material, Paths};
 use sps_daemon::{Exit, Fatal, Ids, open_log_file};
 use sps_ipc::operator;
 use sps_ipc::parent::{Frozen, HANG_TIMEOUT, Order, Report, START_TIMEOUT};
@@ -35,7 +35,7 @@ const PAUSE: Duration = Duration::from_secs(3);
 pub struct Supervisor {
     pub paths: Paths,
     pub owner: Option<Ids>,
-    /// The configuration in force. Its `listeners` and `levels` are those of nobody; see [`Supervisor::frozen_for`].
+    /// The configuration in force. Its `listeners` and `levels` are those of nobody, its `tls` is for sps-tls; see [`Supervisor::frozen_for`].
     pub frozen: Frozen,
     pub configured_at: SystemTime,
     pub listeners: Arc<Listeners>,
@@ -219,9 +219,10 @@ impl Supervisor {
             program: &child.program,
             child: index,
             life: child.lives,
-            owner: self.owner,
+            owner: child.owner,
             frozen,
             listeners: self.listeners.clone(),
+            listens: child.spec.listens,
             stderr,
         };
         match Life::start(start, &self.events) {
@@ -399,13 +400,14 @@ impl Supervisor {
     /// `base` as the daemon gets it.
     pub fn frozen_for(&self, index: usize, base: &Frozen) -> Frozen {
         let child = &self.children[index];
-        let listeners = if child.spec.listens {
-            self.listeners.infos()
-        } else {
-            Vec::new()
-        };
         Frozen {
-            listeners,
+            listeners: self.listeners.infos(child.spec.listens),
+            // Keys are for one daemon alone.
+            tls: if child.spec.tls {
+                base.tls.clone()
+            } else {
+                Material::default()
+            },
             levels: child.levels.clone(),
             ..base.clone()
         }

@@ -22,6 +22,8 @@ pub struct WorkerConf {
     pub route: Arc<sps_route::Conf>,
     pub streams: StreamConf,
     pub dns: DnsConf,
+    /// Whether the Via of who showed a certificate must name what that does.
+    pub match_via: bool,
 }
 
 impl WorkerConf {
@@ -91,6 +93,7 @@ impl WorkerConf {
                 limits,
                 ..StreamConf::default()
             },
+            match_via: conf.tls.match_via,
             dns: DnsConf {
                 servers: conf.dns.servers.clone(),
                 timeout: conf.dns.timeout,

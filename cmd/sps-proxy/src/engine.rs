@@ -49,6 +49,7 @@ pub struct Engine {
     /// Routing that waits for an answer.
     routings: HashMap<Ticket, Routing>,
     scratch: Scratch,
+    match_via: bool,
     todo: Vec<Action>,
     doing: Vec<Action>,
     random: u64,
@@ -98,6 +99,7 @@ impl Engine {
             dead: DeadTargets::default(),
             routings: HashMap::new(),
             scratch: Scratch::default(),
+            match_via: conf.match_via,
             todo: Vec::new(),
             doing: Vec::new(),
             random: seed | 1,
@@ -108,6 +110,7 @@ impl Engine {
     pub fn reconfigure(&mut self, conf: &WorkerConf) {
         self.route = conf.route.clone();
         self.guard.borrow_mut().reconfigure(conf.guard.clone());
+        self.match_via = conf.match_via;
         let draining = self.core.conf().draining;
         self.core.reconfigure(Conf {
             draining,
@@ -128,6 +131,22 @@ impl Engine {
         let elsewhere = self.core.on_message(clock, flow, bytes, &mut self.todo);
         self.perform(clock);
         elsewhere
+    }
+
+    /// Whether a message names in its Via what its sender has proved to be by a certificate, where that is demanded. A request that
+    /// does not is refused here.
+    pub fn is_who_it_says(&mut self, clock: Clock, flow: Flow, names: &[Arc<str>], bytes: &[u8]) -> bool {
+        static IMPOSTORS: RateLimit = RateLimit::per_second(5);
+        if !self.match_via {
+            return true;
+        }
+        let good = self.core.check_via(clock, flow, names, bytes, &mut self.todo);
+        if !good && let Some(held_back) = IMPOSTORS.pass() {
+            let names = names.join(", ");
+            tracing::warn!(remote = %flow.remote, held_back, "request refused: its Via names somebody else than its certificate ({names})");
+        }
+        self.perform(clock);
+        good
     }
 
     /// Time has passed.

@@ -12,6 +12,7 @@ mod owners;
 mod registrar;
 mod serve;
 mod tables;
+mod tls;
 mod worker;
 
 use std::process::ExitCode;

@@ -49,6 +49,10 @@ pub fn start_workers(parent: &mut Parent, frozen: &Arc<Frozen>, figures: &Page) 
             conf: WorkerConf::new(frozen, number),
             paths: frozen.paths.clone(),
             registrar_socket: sps_conf::Paths::registrar_socket(&frozen.folder()),
+            tls_socket: frozen
+                .conf
+                .speaks_tls()
+                .then(|| sps_conf::Paths::tls_socket(&frozen.folder())),
             conf_number: frozen.number,
             listeners: own,
             owners: owners.clone(),

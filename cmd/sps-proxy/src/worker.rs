@@ -29,6 +29,8 @@ pub struct Start {
     pub conf: WorkerConf,
     pub paths: sps_conf::Paths,
     pub registrar_socket: std::path::PathBuf,
+    /// Where `sps-tls` is, when TLS is spoken.
+    pub tls_socket: Option<std::path::PathBuf>,
     pub conf_number: u64,
     pub listeners: Vec<Listener>,
     pub owners: Option<std::sync::Arc<dyn Owners>>,
@@ -114,7 +116,7 @@ impl Worker {
         } = start;
         let now = Instant::now();
         let mut udp = Vec::new();
-        let mut udp_of_listener = Vec::new();
+        let mut udp_of_listener = vec![None; conf.core.listeners.len()];
         let (streams, stream_events) = Streams::new(conf.streams.clone());
         for listener in listeners {
             match listener.info.transport.into() {
@@ -123,17 +125,20 @@ impl Worker {
                         Exit::Network,
                         format!("take over the UDP socket {}", listener.info.address),
                     )?;
-                    udp_of_listener.push(Some(udp.len()));
+                    udp_of_listener[usize::from(listener.info.listen)] = Some(udp.len());
                     udp.push(socket);
                 }
+                // Those for TLS are not handed to us.
                 Transport::Tcp | Transport::Tls => {
                     streams.listen(TcpListener::from(listener.socket)).or_fatal(
                         Exit::Network,
                         format!("take over the TCP socket {}", listener.info.address),
                     )?;
-                    udp_of_listener.push(None);
                 }
             }
+        }
+        if let Some(path) = start.tls_socket {
+            crate::tls::start(path, &streams);
         }
         let seed = random_seed()?;
         let mut weights = seed.rotate_left(31) | 1;
@@ -268,7 +273,15 @@ impl Worker {
         for event in events.drain(..) {
             match event {
                 StreamEvent::Opened { .. } => {}
-                StreamEvent::Message { flow, bytes } => feed(&mut self.engine, &self.post, clock, flow, &bytes),
+                StreamEvent::Message { flow, bytes } => {
+                    if flow.transport == Transport::Tls
+                        && let Some(names) = self.streams.proved(flow.connection)
+                        && !self.engine.is_who_it_says(clock, flow, &names, &bytes)
+                    {
+                        continue;
+                    }
+                    feed(&mut self.engine, &self.post, clock, flow, &bytes);
+                }
                 StreamEvent::Broken { flow, bytes, .. } => feed(&mut self.engine, &self.post, clock, flow, &bytes),
                 StreamEvent::Closed { flow, reason } => {
                     self.note_lost(&flow, reason);
@@ -446,13 +459,8 @@ impl Worker {
     /// §18.2.2: the connection a request came by is gone; its response takes a new one to where the Via says. Nothing else
     /// does: a request that was to take that flow is lost with it.
     fn reply_anew(&mut self, flow: Flow, response: bytes::Bytes) -> bool {
-        let Some(addr) = via_address(&response, flow) else {
+        let Some(destination) = via_destination(&response, flow) else {
             return false;
-        };
-        let destination = Destination {
-            transport: flow.transport,
-            addr,
-            tls_name: None,
         };
         self.streams.send_to(&destination, None, response, 0).is_ok()
     }
@@ -565,15 +573,22 @@ fn note_failure(failure: &UdpFailure, failed: &mut Vec<u64>, unreachable: &mut V
     }
 }
 
-fn via_address(response: &[u8], flow: Flow) -> Option<SocketAddr> {
+/// Where the Via of a response says that its connection comes from; over TLS whoever is there must be whom it names.
+fn via_destination(response: &[u8], flow: Flow) -> Option<Destination> {
     let mut index = sps_wire::Index::default();
     let message = sps_wire::parse(response, &mut index, &sps_wire::Limits::default()).ok()?;
     message.status()?;
     let via = message.top_via().ok()?;
-    Some(SocketAddr::new(
-        flow.remote.ip(),
-        via.port.unwrap_or(flow.transport.default_port()),
-    ))
+    let port = via.port.unwrap_or(flow.transport.default_port());
+    let tls_name = match via.host {
+        sps_wire::Host::Name(name) if flow.transport == Transport::Tls => Some(std::str::from_utf8(name).ok()?.into()),
+        _ => None,
+    };
+    Some(Destination {
+        transport: flow.transport,
+        addr: SocketAddr::new(flow.remote.ip(), port),
+        tls_name,
+    })
 }
 
 fn add(a: sps_net::udp::UdpCounters, b: sps_net::udp::UdpCounters) -> sps_net::udp::UdpCounters {
@@ -672,11 +687,18 @@ mod tests {
         let rest = "Via: SIP/2.0/TCP 192.0.2.9:5070;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:c@d>\r\n\
                     Call-ID: 1\r\nCSeq: 1 BYE\r\nContent-Length: 0\r\n\r\n";
         let response = format!("SIP/2.0 200 OK\r\n{rest}");
-        assert_eq!(
-            via_address(response.as_bytes(), flow),
-            Some(([192, 0, 2, 1], 5070).into())
-        );
+        let destination = |response: &str| via_destination(response.as_bytes(), flow);
+        let found = destination(&response).unwrap();
+        assert_eq!((found.addr, found.tls_name), (([192, 0, 2, 1], 5070).into(), None));
         let request = format!("BYE sip:c@d SIP/2.0\r\n{rest}");
-        assert_eq!(via_address(request.as_bytes(), flow), None);
+        assert_eq!(destination(&request), None);
+        let named = Flow {
+            transport: Transport::Tls,
+            ..flow
+        };
+        let response = response.replace("192.0.2.9:5070", "peer.example");
+        let found = via_destination(response.as_bytes(), named).unwrap();
+        assert_eq!(found.addr.port(), 5061);
+        assert_eq!(found.tls_name.as_deref(), Some("peer.example"));
     }
 }

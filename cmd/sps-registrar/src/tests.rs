@@ -35,6 +35,7 @@ fn frozen(root: &Path, domain: &str, further: &str) -> Frozen {
         conf,
         paths: Paths::new(Some(root)),
         mac_keys: vec![MacKey { id: 1, secret: [0; 32] }],
+        tls: sps_conf::Material::default(),
         listeners: Vec::new(),
         workers: 1,
         levels: Vec::new(),

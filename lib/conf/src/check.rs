@@ -7,8 +7,9 @@ use std::path::PathBuf;
 
 use serde_spanned::Spanned;
 
+use crate::read::TlsRead;
 use crate::section::Notes;
-use crate::{Access, Action, Cidr, Listen};
+use crate::{Access, Action, Ca, Cidr, ClientCertificate, Listen, Transport};
 
 /// A name space is ours once.
 pub(crate) fn domains(domain: Option<&Spanned<String>>, domains: &[Spanned<String>], notes: &mut Notes) {
@@ -79,12 +80,63 @@ const MAX_ACCESS_RULES: usize = 4096;
 
 /// Whether both cannot be bound. A wildcard covers the addresses of its own family.
 fn clashes(a: &Listen, b: &Listen) -> bool {
-    a.transport == b.transport
+    (a.transport == Transport::Udp) == (b.transport == Transport::Udp)
         && a.port == b.port
         && a.port != 0
         && a.address.is_ipv4() == b.address.is_ipv4()
         && (a.address == b.address || a.address.is_unspecified() || b.address.is_unspecified())
 }
+
+/// A listener for TLS needs something to show, and what is shown needs a listener.
+pub(crate) fn tls(listen: &[Spanned<Listen>], read: &TlsRead, notes: &mut Notes) {
+    if let Some(beyond) = read.certificates.get(MAX_CERTIFICATES) {
+        let text = format!("expected at most {MAX_CERTIFICATES} [[tls.certificate]]");
+        notes.problem(beyond.clone(), text);
+    }
+    for one in listen {
+        if one.get_ref().client_certificate.is_some() && one.get_ref().transport != Transport::Tls {
+            let text = format!(
+                "[[listen]] {} has client_certificate, expected it at listeners with transport = \"tls\" only",
+                one.get_ref()
+            );
+            notes.problem(one.span(), text);
+        }
+    }
+    let mut listeners = listen.iter().filter(|one| one.get_ref().transport == Transport::Tls);
+    let Some(first) = listeners.next() else {
+        if let Some(certificate) = read.certificates.first() {
+            let text = "[[tls.certificate]] is not used: there is no [[listen]] with transport = \"tls\", and without one TLS is \
+                        spoken neither inwards nor outwards";
+            notes.warning(certificate.clone(), text);
+        }
+        return;
+    };
+    if read.certificates.is_empty() && notes.problems.iter().all(|problem| problem.warning) {
+        let text = format!(
+            "[[listen]] {} has no certificate to show, expected\n  [[tls.certificate]]\n  certificate = \"tls/cert.pem\"\n  \
+             key = \"tls/key.pem\"",
+            first.get_ref()
+        );
+        notes.problem(first.span(), text);
+    }
+    if !read.tls.verify_server {
+        let text =
+            "[tls] verify_server = false: whoever sits between us and another server can read and change everything";
+        notes.warning(read.verify_server_at.clone(), text);
+    }
+    let asks = |one: &Spanned<Listen>| {
+        let mode = one.get_ref().client_certificate.unwrap_or(read.tls.client_certificate);
+        mode == ClientCertificate::Require
+    };
+    if read.tls.ca == Ca::System && (asks(first) || listeners.any(asks)) {
+        let text = "[tls] client_certificate = \"require\" with ca = \"system\" lets in everybody who has a certificate of any \
+                    public CA; ca = \"FILE\" names those that you mean";
+        notes.warning(read.span.clone(), text);
+    }
+}
+
+/// Each is looked through for a name at every handshake that begins.
+const MAX_CERTIFICATES: usize = 256;
 
 /// Rules that can never be reached, or that say nothing because everything is open.
 pub(crate) fn access(access: &[Spanned<Access>], open_relay: bool, open_relay_at: Range<usize>, notes: &mut Notes) {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use sps_wire::flow;
 
 /// A configuration that has passed every check. Made by [`Config::load`]; the meaning of each key is in sps.toml(5).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +17,8 @@ pub struct Config {
     pub server: Server,
     /// `[[listen]]`: at least one.
     pub listen: Vec<Listen>,
+    /// `[tls]`: certificates, whom we trust, bounds.
+    pub tls: Tls,
     /// `[proxy]`: forwarding, timers and bounds.
     pub proxy: Proxy,
     /// `[overload]`: what happens when there is more to do than can be done.
@@ -60,6 +63,8 @@ pub struct Listen {
     pub port: u16,
     /// What Via and Record-Route say instead of the address.
     pub advertise: Option<Advertise>,
+    /// Whether clients of this TLS listener show certificates; unset: what `[tls]` says.
+    pub client_certificate: Option<ClientCertificate>,
 }
 
 /// Transports that a listener may have.
@@ -69,6 +74,73 @@ pub enum Transport {
     Udp,
     /// Streams, framed by Content-Length.
     Tcp,
+    /// The same inside TLS, which `sps-tls` terminates.
+    Tls,
+}
+
+/// `[tls]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tls {
+    /// `[[tls.certificate]]`: what we show of ourselves, the default first.
+    pub certificate: Vec<Certificate>,
+    /// Whose signatures we believe.
+    pub ca: Ca,
+    /// Whether we ask clients for certificates.
+    pub client_certificate: ClientCertificate,
+    /// Whether a server we connect to must prove its name.
+    pub verify_server: bool,
+    /// Whether the Via of a client that showed a certificate must name what the certificate does.
+    pub match_via: bool,
+    /// The oldest version of TLS that is spoken.
+    pub min_version: TlsVersion,
+    /// How long a handshake may take.
+    pub handshake_timeout: Duration,
+    /// Handshakes under way at once; beyond it the oldest one is given up.
+    pub max_handshakes: usize,
+    /// Sessions remembered for clients that take no tickets, and for servers.
+    pub session_cache: usize,
+    /// Whom `sps-tls` runs as when the master is started as root.
+    pub user: String,
+}
+
+/// `[[tls.certificate]]`: one certificate with its chain, and the key that belongs to it. Relative paths lie beside `sps.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// PEM: our certificate first, then those that lead to a CA.
+    pub certificate: PathBuf,
+    /// PEM: the private key.
+    pub key: PathBuf,
+    /// Names by which clients choose it (SNI) beyond those in the certificate itself.
+    pub names: Vec<String>,
+}
+
+/// Whose signatures are believed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ca {
+    /// Those that the system's operator trusts.
+    System,
+    /// Those in this file (PEM) and nobody else. A relative path lies beside `sps.toml`.
+    File(PathBuf),
+}
+
+/// What becomes of clients' certificates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ClientCertificate {
+    /// None is asked for.
+    None,
+    /// Asked for; who shows one must show a good one.
+    Request,
+    /// Who shows none is not let in.
+    Require,
+}
+
+/// Versions of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    V1_2,
+    /// RFC 8446.
+    V1_3,
 }
 
 /// The name or address, and perhaps the port, under which others reach a listener.
@@ -262,6 +334,11 @@ pub enum Level {
 }
 
 impl Config {
+    /// Whether TLS is spoken at all: with a listener for it. Outwards too, since answers and further requests must find back.
+    pub fn speaks_tls(&self) -> bool {
+        self.listen.iter().any(|listen| listen.transport == Transport::Tls)
+    }
+
     /// Whether sources that no `[[access]]` rule lists may reach foreign domains and gateways: with `open_relay = true`, or
     /// without any rule (which the checks allow on loopback only).
     pub fn is_open(&self) -> bool {
@@ -331,12 +408,18 @@ impl fmt::Display for Listen {
 }
 
 impl Transport {
-    /// As written in `sps.toml`: `udp`, `tcp`.
+    /// As written in `sps.toml`: `udp`, `tcp`, `tls`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Udp => "udp",
             Self::Tcp => "tcp",
+            Self::Tls => "tls",
         }
+    }
+
+    /// The port that is meant when none is given.
+    pub fn default_port(self) -> u16 {
+        flow::Transport::from(self).default_port()
     }
 }
 
@@ -351,6 +434,27 @@ impl fmt::Display for Advertise {
         match self.port {
             Some(port) => write!(f, "{}:{port}", self.host),
             None => f.write_str(&self.host),
+        }
+    }
+}
+
+impl ClientCertificate {
+    /// As written in `sps.toml`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Request => "request",
+            Self::Require => "require",
+        }
+    }
+}
+
+impl TlsVersion {
+    /// As written in `sps.toml`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::V1_2 => "1.2",
+            Self::V1_3 => "1.3",
         }
     }
 }

@@ -4,8 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::str::FromStr;
 
-use crate::read::DEFAULT_PORT;
-use crate::{Access, Action, Cidr, Config, Listen, Transport, words};
+use crate::{Access, Action, Certificate, Cidr, Config, Listen, Transport, words};
 
 /// What the operator said to `spsctl init`.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +32,13 @@ impl Config {
             config.listen = vec![listen(Transport::Udp, loopback), listen(Transport::Tcp, loopback)];
         } else {
             config.listen.clone_from(&options.listen);
+        }
+        if config.speaks_tls() {
+            config.tls.certificate = vec![Certificate {
+                certificate: "tls/cert.pem".into(),
+                key: "tls/key.pem".into(),
+                names: Vec::new(),
+            }];
         }
         if config.listen.iter().any(|listen| !listen.is_loopback()) {
             let v4 = Cidr {
@@ -75,21 +81,24 @@ fn listen(transport: Transport, address: IpAddr) -> Listen {
     Listen {
         transport,
         address,
-        port: DEFAULT_PORT,
+        port: transport.default_port(),
         advertise: None,
+        client_certificate: None,
     }
 }
 
 impl FromStr for Listen {
     type Err = String;
 
-    /// `TRANSPORT:ADDRESS:PORT` as in `udp:127.0.0.1:5060` or `tcp:[::1]:5060`; the port may be left out and is 5060 then.
+    /// `TRANSPORT:ADDRESS:PORT` as in `udp:127.0.0.1:5060` or `tls:[::1]:5061`; the port may be left out and is 5060 then, for TLS
+    /// 5061.
     fn from_str(text: &str) -> Result<Self, String> {
-        const EXPECTED: &str = "expected TRANSPORT:ADDRESS:PORT, such as udp:127.0.0.1:5060 or tcp:[::1]:5060";
+        const EXPECTED: &str = "expected TRANSPORT:ADDRESS:PORT, such as udp:127.0.0.1:5060 or tls:[::1]:5061";
         let (transport, rest) = text.split_once(':').ok_or(EXPECTED)?;
         let transport = match transport {
             "udp" => Transport::Udp,
             "tcp" => Transport::Tcp,
+            "tls" => Transport::Tls,
             _ => return Err(format!("transport {transport:?}: {EXPECTED}")),
         };
         let (address, port) = match rest.rsplit_once(':') {
@@ -99,7 +108,7 @@ impl FromStr for Listen {
                     .map_err(|_| format!("port {port:?}: a number from 0 to 65535; {EXPECTED}"))?;
                 (address, port)
             }
-            _ => (rest, DEFAULT_PORT),
+            _ => (rest, transport.default_port()),
         };
         let address = words::listen_address(address).map_err(|why| match why.as_str() {
             "" => format!("address {address:?}: {EXPECTED}"),
@@ -110,6 +119,7 @@ impl FromStr for Listen {
             address,
             port,
             advertise: None,
+            client_certificate: None,
         })
     }
 }
@@ -166,15 +176,21 @@ mod tests {
 
     #[test]
     fn listeners_are_written_the_way_they_are_shown() {
-        for text in ["udp:127.0.0.1:5060", "tcp:[::1]:5070", "udp:0.0.0.0:0"] {
+        for text in [
+            "udp:127.0.0.1:5060",
+            "tcp:[::1]:5070",
+            "udp:0.0.0.0:0",
+            "tls:[::1]:5061",
+        ] {
             assert_eq!(text.parse::<Listen>().unwrap().to_string(), text);
         }
         assert_eq!("tcp:::1".parse::<Listen>().unwrap().to_string(), "tcp:[::1]:5060");
+        assert_eq!("tls:::1".parse::<Listen>().unwrap().to_string(), "tls:[::1]:5061");
         for wrong in [
             "",
             "udp",
             "udp:",
-            "tls:127.0.0.1:5061",
+            "sctp:127.0.0.1:5060",
             "udp:localhost:5060",
             "udp:127.0.0.1:99999",
             "udp:[::1:5060",

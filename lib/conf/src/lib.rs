@@ -10,6 +10,7 @@
 mod check;
 mod config;
 mod init;
+mod material;
 mod paths;
 mod problems;
 mod read;
@@ -20,10 +21,11 @@ mod section;
 mod words;
 
 pub use config::{
-    Access, Action, Advertise, Cidr, Config, Dns, Fork, Guard, Level, Listen, Log, Overload, Proxy, Registrar, Server,
-    Transport,
+    Access, Action, Advertise, Ca, Certificate, Cidr, ClientCertificate, Config, Dns, Fork, Guard, Level, Listen, Log,
+    Overload, Proxy, Registrar, Server, Tls, TlsVersion, Transport,
 };
 pub use init::InitOptions;
+pub use material::{Material, MaterialError, Pair, Pem};
 pub use paths::{PathTooLong, Paths};
 pub use problems::{Problem, Problems};
 pub use read::keys;

@@ -109,6 +109,16 @@ impl Paths {
         folder.join("registrar.ctl")
     }
 
+    /// `tls.sock` in `folder`: the proxy's way to `sps-tls`.
+    pub fn tls_socket(folder: &Path) -> PathBuf {
+        folder.join("tls.sock")
+    }
+
+    /// `tls.ctl` in `folder`: the operator's way to `sps-tls`.
+    pub fn tls_ctl(folder: &Path) -> PathBuf {
+        folder.join("tls.ctl")
+    }
+
     /// `proxy.ctl` in `folder`: the operator's way to the proxy.
     pub fn proxy_ctl(folder: &Path) -> PathBuf {
         folder.join("proxy.ctl")
@@ -137,6 +147,14 @@ impl Paths {
     /// `data/mac.keys`: keys that sign our Record-Route and flow tokens.
     pub fn mac_keys(&self) -> PathBuf {
         self.data.join("mac.keys")
+    }
+
+    /// A file that the configuration names: a relative path lies in the folder of `sps.toml`.
+    pub fn beside_config(&self, file: &Path) -> PathBuf {
+        match self.config.parent() {
+            Some(folder) => folder.join(file),
+            None => file.to_path_buf(),
+        }
     }
 
     /// Where the access log goes under `log`.

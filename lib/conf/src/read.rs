@@ -10,8 +10,8 @@ use toml::de::{DeTable, DeValue};
 
 use crate::section::{Notes, Section, nearest};
 use crate::{
-    Access, Action, Cidr, Config, Dns, Fork, Guard, Level, Listen, Log, Overload, Problem, Problems, Proxy, Registrar,
-    Server, Transport, check, words,
+    Access, Action, Ca, Certificate, Cidr, ClientCertificate, Config, Dns, Fork, Guard, Level, Listen, Log, Overload,
+    Problem, Problems, Proxy, Registrar, Server, Tls, TlsVersion, Transport, check, words,
 };
 
 impl Config {
@@ -75,6 +75,10 @@ pub fn keys() -> Vec<String> {
     // The reader itself is asked: a list beside it could grow old.
     read(DeTable::new(), &mut notes);
     listen(Section::new("listen", "[[listen]]", DeTable::new(), 0..0), &mut notes);
+    certificate(
+        Section::new("tls.certificate", "[[tls.certificate]]", DeTable::new(), 0..0),
+        &mut notes,
+    );
     access(Section::new("access", "[[access]]", DeTable::new(), 0..0), &mut notes);
     let order = |key: &String| SECTIONS.iter().position(|name| key.split('.').next() == Some(name));
     notes.keys.sort_by_key(order);
@@ -96,9 +100,10 @@ fn read_text(path: &Path) -> std::io::Result<String> {
 }
 
 /// The sections in the order of the file.
-pub(crate) const SECTIONS: [&str; 9] = [
+pub(crate) const SECTIONS: [&str; 10] = [
     "server",
     "listen",
+    "tls",
     "proxy",
     "overload",
     "registrar",
@@ -112,6 +117,7 @@ pub(crate) const SECTIONS: [&str; 9] = [
 fn read(mut document: DeTable<'_>, notes: &mut Notes) -> Config {
     let (server, open_relay_at) = server(take_table(&mut document, notes, "server", "[server]"), notes);
     let listen = take_tables(&mut document, notes, "listen", "[[listen]]", listen);
+    let tls = tls(take_table(&mut document, notes, "tls", "[tls]"), notes);
     let proxy = proxy(take_table(&mut document, notes, "proxy", "[proxy]"), notes);
     let overload = overload(take_table(&mut document, notes, "overload", "[overload]"), notes);
     let registrar = registrar(take_table(&mut document, notes, "registrar", "[registrar]"), notes);
@@ -132,11 +138,13 @@ fn read(mut document: DeTable<'_>, notes: &mut Notes) -> Config {
         notes.problem(name.span(), format!("there is no {what} {:?}; {cure}", name.get_ref()));
     }
     check::listeners(&listen, &access, server.open_relay, notes);
+    check::tls(&listen, &tls, notes);
     check::access(&access, server.open_relay, open_relay_at, notes);
     let plain = |list: Vec<Spanned<Listen>>| list.into_iter().map(Spanned::into_inner).collect();
     Config {
         server,
         listen: plain(listen),
+        tls: tls.tls,
         proxy,
         overload,
         registrar,
@@ -175,7 +183,9 @@ fn take_tables<'i, T>(
     title: &'static str,
     read: impl Fn(Section<'i>, &mut Notes) -> Option<T>,
 ) -> Vec<Spanned<T>> {
-    let Some((_, value)) = document.remove_entry(name) else {
+    // The last part of a name such as `tls.certificate` is the key in the table that is given.
+    let key = name.rsplit('.').next().unwrap_or(name);
+    let Some((_, value)) = document.remove_entry(key) else {
         return Vec::new();
     };
     let span = value.span();
@@ -225,14 +235,18 @@ fn server(mut section: Section, notes: &mut Notes) -> (Server, std::ops::Range<u
 }
 
 pub(crate) const DEFAULT_USER: &str = "sps";
-pub(crate) const DEFAULT_PORT: u16 = 5060;
+pub(crate) const DEFAULT_TLS_USER: &str = "sps-tls";
 
 fn listen(mut section: Section, notes: &mut Notes) -> Option<Listen> {
     let transport = section.choice(
         notes,
         "transport",
         None,
-        &[("udp", Transport::Udp), ("tcp", Transport::Tcp)],
+        &[
+            ("udp", Transport::Udp),
+            ("tcp", Transport::Tcp),
+            ("tls", Transport::Tls),
+        ],
     );
     const ADDRESS: &str = "an IPv4 or IPv6 address, such as \"127.0.0.1\" or \"::1\"";
     let address: Option<Spanned<IpAddr>> = section.required_text(notes, "address", ADDRESS, words::listen_address);
@@ -240,19 +254,104 @@ fn listen(mut section: Section, notes: &mut Notes) -> Option<Listen> {
         .integer(
             notes,
             "port",
-            DEFAULT_PORT.into(),
+            transport.unwrap_or(Transport::Udp).default_port().into(),
             0..=65535,
             "(0: chosen by the system)",
         )
         .into_inner();
     const ADVERTISE: &str = "HOST, HOST:PORT or [V6]:PORT, such as \"sip.example.com:5060\"";
     let advertise = section.text(notes, "advertise", ADVERTISE, words::advertise);
+    let client_certificate = section.optional_choice(notes, "client_certificate", &CLIENT_CERTIFICATE);
     section.finish(notes);
     Some(Listen {
         transport: transport?,
         address: address?.into_inner(),
         port: port as u16,
         advertise: advertise.map(Spanned::into_inner),
+        client_certificate,
+    })
+}
+
+const CLIENT_CERTIFICATE: [(&str, ClientCertificate); 3] = [
+    ("none", ClientCertificate::None),
+    ("request", ClientCertificate::Request),
+    ("require", ClientCertificate::Require),
+];
+
+/// `[tls]` with the places that checks point at.
+pub(crate) struct TlsRead {
+    pub tls: Tls,
+    /// Where the certificates stand.
+    pub certificates: Vec<std::ops::Range<usize>>,
+    pub verify_server_at: std::ops::Range<usize>,
+    pub span: std::ops::Range<usize>,
+}
+
+fn tls(mut section: Section, notes: &mut Notes) -> TlsRead {
+    let span = section.span.clone();
+    let s = &mut section;
+    let certificates = take_tables(
+        &mut s.table,
+        notes,
+        "tls.certificate",
+        "[[tls.certificate]]",
+        certificate,
+    );
+    s.asked.push("certificate");
+    let ca = s.text(notes, "ca", "\"system\" or the path of a PEM file", |text| match text {
+        "system" => Ok(Ca::System),
+        _ => words::file(text).map(Ca::File),
+    });
+    let client_certificate = s
+        .choice(
+            notes,
+            "client_certificate",
+            Some(ClientCertificate::None),
+            &CLIENT_CERTIFICATE,
+        )
+        .unwrap_or(ClientCertificate::None);
+    let verify_server = s.boolean(notes, "verify_server", true);
+    let match_via = s.boolean(notes, "match_via", true).into_inner();
+    let words = [TlsVersion::V1_2, TlsVersion::V1_3].map(|version| (version.as_str(), version));
+    let min_version = s
+        .choice(notes, "min_version", Some(TlsVersion::V1_2), &words)
+        .unwrap_or(TlsVersion::V1_2);
+    let handshake = s.integer(notes, "handshake_timeout_ms", 5_000, 100..=60_000, "milliseconds");
+    let max_handshakes = s.integer(notes, "max_handshakes", 1_024, 1..=100_000, "");
+    let session_cache = s.integer(notes, "session_cache", 10_000, 0..=1_000_000, "sessions");
+    let user = s.text(notes, "user", "the name of a user, such as \"sps-tls\"", words::user);
+    section.finish(notes);
+    let places = certificates.iter().map(Spanned::span).collect();
+    TlsRead {
+        tls: Tls {
+            certificate: certificates.into_iter().map(Spanned::into_inner).collect(),
+            ca: ca.map_or(Ca::System, Spanned::into_inner),
+            client_certificate,
+            verify_server: *verify_server.get_ref(),
+            match_via,
+            min_version,
+            handshake_timeout: milliseconds(handshake),
+            max_handshakes: count(max_handshakes),
+            session_cache: count(session_cache),
+            user: user.map_or_else(|| DEFAULT_TLS_USER.into(), Spanned::into_inner),
+        },
+        certificates: places,
+        verify_server_at: verify_server.span(),
+        span,
+    }
+}
+
+fn certificate(mut section: Section, notes: &mut Notes) -> Option<Certificate> {
+    const FILE: &str = "the path of a PEM file, such as \"tls/cert.pem\"";
+    let certificate = section.required_text(notes, "certificate", FILE, words::file);
+    let key = section.required_text(notes, "key", FILE, words::file);
+    const NAME: &str = "a host name, such as \"sip.example.com\"";
+    let names = section.texts(notes, "names", NAME, words::domain);
+    section.finish(notes);
+    Some(Certificate {
+        certificate: certificate?.into_inner(),
+        key: key?.into_inner(),
+        names: names.into_iter().map(Spanned::into_inner).collect(),
     })
 }
 

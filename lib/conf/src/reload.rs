@@ -14,7 +14,14 @@ impl Config {
         obstacles.extend(gone.map(|address| format!("[[listen]] {address} is gone")));
         let added = new_listen.iter().filter(|address| !old_listen.contains(address));
         obstacles.extend(added.map(|address| format!("[[listen]] {address} is new")));
-        if obstacles.is_empty() && old.listen != new.listen {
+        let plain = |listen: &[Listen]| -> Vec<Listen> {
+            let without = |one: &Listen| Listen {
+                client_certificate: None,
+                ..one.clone()
+            };
+            listen.iter().map(without).collect()
+        };
+        if obstacles.is_empty() && plain(&old.listen) != plain(&new.listen) {
             obstacles.push("[[listen]] order or advertise has changed".into());
         }
         let mut changed = |key: &str, old: &dyn ToString, new: &dyn ToString| {
@@ -26,6 +33,7 @@ impl Config {
         changed("[server] workers", &old.server.workers, &new.server.workers);
         changed("[server] user", &old.server.user, &new.server.user);
         changed("[server] member", &old.server.member, &new.server.member);
+        changed("[tls] user", &old.tls.user, &new.tls.user);
         let (o, n) = (&old.proxy, &new.proxy);
         changed("[proxy] max_transactions", &o.max_transactions, &n.max_transactions);
         changed("[proxy] max_connections", &o.max_connections, &n.max_connections);

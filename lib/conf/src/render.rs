@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use crate::{Access, Config, Listen};
+use crate::{Access, Ca, Certificate, Config, Listen, Transport};
 
 impl Config {
     /// A complete commented `sps.toml` that [`Config::parse`] reads back to the same value.
@@ -11,6 +11,7 @@ impl Config {
         let mut out = String::from(HEAD);
         self.render_server(&mut out);
         self.render_listen(&mut out);
+        self.render_tls(&mut out);
         self.render_proxy(&mut out);
         self.render_overload(&mut out);
         self.render_registrar(&mut out);
@@ -55,7 +56,61 @@ impl Config {
             let comment = "Where to listen; give as many as you like. The address may be a wildcard (0.0.0.0, ::).\n\
                            Phones elsewhere can reach us only at an address that is not loopback.";
             section(out, "[[listen]]", if i == 0 { comment } else { "" });
-            listen_keys(out, listen);
+            listen_keys(out, listen, i == 0 && !self.speaks_tls());
+        }
+    }
+
+    fn render_tls(&self, out: &mut String) {
+        let tls = &self.tls;
+        let comment = "TLS, at the [[listen]] with transport = \"tls\", and outwards when there is one.";
+        section(out, "[tls]", comment);
+        let comment = "Whose signatures we believe: \"system\", or a file (PEM) with the certificates of CAs.";
+        let ca = match &tls.ca {
+            Ca::System => text("system"),
+            Ca::File(file) => path(file),
+        };
+        key(out, comment, "ca", ca);
+        let comment = "Do clients show certificates? \"none\" is asked for, \"request\" asks, \"require\" insists.";
+        key(
+            out,
+            comment,
+            "client_certificate",
+            text(tls.client_certificate.as_str()),
+        );
+        let comment = "Must servers that we connect to prove their name? Must the Via of a client that showed a\n\
+                       certificate name what the certificate does?";
+        key(out, comment, "verify_server", tls.verify_server);
+        line(out, "match_via", tls.match_via);
+        let comment = "The oldest version that is spoken: \"1.2\" or \"1.3\".";
+        key(out, comment, "min_version", text(tls.min_version.as_str()));
+        let comment = "Bounds: time of a handshake, handshakes at once; sessions remembered.";
+        key(out, comment, "handshake_timeout_ms", tls.handshake_timeout.as_millis());
+        line(out, "max_handshakes", tls.max_handshakes);
+        line(out, "session_cache", tls.session_cache);
+        let comment = "Whom sps-tls runs as when sps-master is started as root.";
+        key(out, comment, "user", text(&tls.user));
+        let comment = "What we show of ourselves (PEM; relative paths lie beside this file): the certificate and its\n\
+                       chain, its key, and further names that it is chosen by. Several may be given; the first is the default.";
+        if tls.certificate.is_empty() {
+            let _ = write!(
+                out,
+                "\n{}#\n# [[tls.certificate]]\n# certificate = \"tls/cert.pem\"\n# key = \"tls/key.pem\"\n# names = []\n",
+                commented(comment)
+            );
+        }
+        for (
+            i,
+            Certificate {
+                certificate,
+                key,
+                names,
+            },
+        ) in tls.certificate.iter().enumerate()
+        {
+            section(out, "[[tls.certificate]]", if i == 0 { comment } else { "" });
+            line(out, "certificate", path(certificate));
+            line(out, "key", path(key));
+            line(out, "names", list(names.iter().map(String::as_str)));
         }
     }
 
@@ -241,7 +296,8 @@ const HEAD: &str = "\
 # spsctl reload puts it in force.
 ";
 
-fn listen_keys(out: &mut String, listen: &Listen) {
+/// `all`: also keys that this listener has no use for.
+fn listen_keys(out: &mut String, listen: &Listen, all: bool) {
     line(out, "transport", text(listen.transport.as_str()));
     line(out, "address", text(&listen.address.to_string()));
     line(out, "port", listen.port);
@@ -253,6 +309,15 @@ fn listen_keys(out: &mut String, listen: &Listen) {
         advertise,
         "\"sip.example.com:5060\"",
     );
+    if all || listen.transport == Transport::Tls {
+        optional(
+            out,
+            "With transport = \"tls\": another word than [tls] has.",
+            "client_certificate",
+            listen.client_certificate.map(|mode| text(mode.as_str())),
+            "\"request\"",
+        );
+    }
 }
 
 /// A heading, with what there is to say about the section above it.
@@ -321,6 +386,27 @@ advertise = "sip.example.com:5080"
 [[listen]]
 transport = "tcp"
 address = "2001:db8::1"
+[[listen]]
+transport = "tls"
+address = "192.0.2.1"
+client_certificate = "request"
+[tls]
+ca = "tls/ca.pem"
+client_certificate = "require"
+verify_server = false
+match_via = false
+min_version = "1.3"
+handshake_timeout_ms = 777
+max_handshakes = 22
+session_cache = 44
+user = "keys"
+[[tls.certificate]]
+certificate = "tls/cert.pem"
+key = "/tls/key.pem"
+names = ["sip.example.com"]
+[[tls.certificate]]
+certificate = "two.pem"
+key = "two.key"
 [proxy]
 record_route = false
 fork = "sequential"
@@ -389,7 +475,8 @@ error_log = "e\tü"
     fn what_is_printed_reads_back_to_the_same_value() {
         let file = Path::new("f.toml");
         let (config, warnings) = Config::parse(file, EVERYTHING).unwrap();
-        assert_eq!(warnings.len(), 0, "{warnings}");
+        // Of verify_server = false, which is not the default.
+        assert_eq!(warnings.len(), 1, "{warnings}");
         let printed = config.render();
         let (again, _) = Config::parse(file, &printed).unwrap_or_else(|problems| panic!("{problems}"));
         assert_eq!(again, config);
@@ -403,7 +490,7 @@ error_log = "e\tü"
         let values = |config: &Config| serde_value(config);
         let (all, defaults) = (values(&config), values(&defaults));
         for key in keys() {
-            let (section, name) = key.split_once('.').unwrap();
+            let (section, name) = key.rsplit_once('.').unwrap();
             if !matches!(section, "listen" | "access") {
                 assert!(EVERYTHING.contains(&format!("\n{name} = ")), "{key}");
             }

@@ -46,9 +46,13 @@ impl Config {
         conf.question_timeout = self.dns.total_timeout;
         conf.dead_for = self.proxy.dead_for;
         conf.retry_after_max = self.proxy.retry_after_max;
-        if self.listen.iter().all(|listen| listen.transport != Transport::Udp) {
-            conf.default_transport = flow::Transport::Tcp;
-        }
+        let has = |transport| self.listen.iter().any(|listen| listen.transport == transport);
+        conf.tls = self.speaks_tls();
+        conf.default_transport = [Transport::Udp, Transport::Tcp, Transport::Tls]
+            .into_iter()
+            .find(|transport| has(*transport))
+            .unwrap_or(Transport::Udp)
+            .into();
         conf
     }
 
@@ -64,6 +68,7 @@ impl From<Transport> for flow::Transport {
         match transport {
             Transport::Udp => flow::Transport::Udp,
             Transport::Tcp => flow::Transport::Tcp,
+            Transport::Tls => flow::Transport::Tls,
         }
     }
 }

@@ -47,10 +47,11 @@ pub(crate) struct Section<'i> {
     title: &'static str,
     /// For [`Notes::keys`].
     name: &'static str,
-    table: DeTable<'i>,
+    pub table: DeTable<'i>,
     /// The heading; where values that are not there are complained about.
     pub span: Range<usize>,
-    asked: Vec<&'static str>,
+    /// Keys that are known; what is left in `table` at the end and not among them is complained about.
+    pub asked: Vec<&'static str>,
 }
 
 impl<'i> Section<'i> {
@@ -166,6 +167,16 @@ impl<'i> Section<'i> {
                 self.wrong(notes, key, &value, &expected());
                 default
             }
+        }
+    }
+
+    /// As [`Section::choice`], of a key that may be absent and has no default.
+    pub fn optional_choice<T: Copy>(&mut self, notes: &mut Notes, key: &'static str, words: &[(&str, T)]) -> Option<T> {
+        if self.table.contains_key(key) {
+            self.choice(notes, key, None, words)
+        } else {
+            self.take(notes, key);
+            None
         }
     }
 

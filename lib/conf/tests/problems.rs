@@ -181,7 +181,7 @@ fn what_is_missing_is_named_at_its_section() {
         &problems(&GOOD.replace("transport = \"udp\"\n", "")),
         3,
         1,
-        &["has no transport", "\"udp\" or \"tcp\""],
+        &["has no transport", "\"udp\", \"tcp\" or \"tls\""],
     );
     one(
         &problems("[server]\ndomain = \"example.com\"\n"),

@@ -145,11 +145,12 @@ impl Parent {
         let (end, frozen) = ChildEnd::connect(&args.door).or_fatal(Exit::Software, "reach sps-master")?;
         let _ = REPORTER.set(end.reporter());
         let deadline = Instant::now() + CONNECT_TIMEOUT;
-        let sockets = sps_ipc::rights::receive_descriptors(std::io::stdin().as_fd(), frozen.listeners.len(), deadline)
+        let sockets = sps_ipc::rights::receive_descriptors(std::io::stdin().as_fd(), frozen.handed(), deadline)
             .or_fatal(Exit::Software, "receive listening sockets from sps-master")?;
         let listeners = frozen
             .listeners
             .iter()
+            .filter(|info| info.handed)
             .cloned()
             .zip(sockets)
             .map(|(info, socket)| Listener { info, socket })
@@ -173,7 +174,7 @@ impl Parent {
         self.frozen.clone()
     }
 
-    /// The listening sockets in the order of [`Frozen::listeners`]; empty the second time.
+    /// The listening sockets that were handed over, in the order of [`Frozen::listeners`]; empty the second time.
     pub fn take_listeners(&mut self) -> Vec<Listener> {
         std::mem::take(&mut self.listeners)
     }

@@ -121,7 +121,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{operator, proxy_ctl, registrar_ctl, service, starter};
+    use crate::{operator, proxy_ctl, registrar_ctl, service, starter, tls, tls_ctl};
 
     #[test]
     fn a_frame_that_is_full_stays_as_it_was() {
@@ -160,6 +160,10 @@ mod tests {
         let _ = decode::<registrar_ctl::Reply>(bytes);
         let _ = decode::<proxy_ctl::Request>(bytes);
         let _ = decode::<proxy_ctl::Reply>(bytes);
+        let _ = decode::<tls::ToTls>(bytes);
+        let _ = decode::<tls::FromTls>(bytes);
+        let _ = decode::<tls_ctl::Request>(bytes);
+        let _ = decode::<tls_ctl::Reply>(bytes);
         let mut rest = bytes;
         while let Ok(Some(_)) = starter::read(&mut rest) {}
     }

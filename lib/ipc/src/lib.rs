@@ -9,6 +9,8 @@
 //! | [`starter`] | `sps-master` to whoever started it | a pipe |
 //! | [`operator`] | `spsctl` to `sps-master` | `run/sps.sock` |
 //! | [`service`] | `sps-proxy` to `sps-registrar` | `run/gen-N/registrar.sock` |
+//! | [`tls`] | `sps-proxy` and `sps-tls` | `run/gen-N/tls.sock`, descriptors beside it |
+//! | [`tls_ctl`] | `spsctl` to `sps-tls` | `run/gen-N/tls.ctl` |
 //! | [`registrar_ctl`] | `spsctl` to `sps-registrar` | `run/gen-N/registrar.ctl` |
 //! | [`proxy_ctl`] | `spsctl`, `spsroute` to `sps-proxy` | `run/gen-N/proxy.ctl` |
 //!
@@ -27,6 +29,8 @@ pub mod rights;
 pub mod seqpacket;
 pub mod service;
 pub mod starter;
+pub mod tls;
+pub mod tls_ctl;
 
 pub use frame::Malformed;
 pub use peer::Peer;

@@ -1,8 +1,8 @@
 //! `sps-master` and one of its children: a private channel for words, a socket pair at the child's descriptor 0 for descriptors.
 //!
 //! The master opens a [`Door`] and starts the child with the door's name. The child speaks first ([`ChildEnd::connect`]). The master
-//! then sends the [`Frozen`] configuration, and over the socket pair the descriptors that [`Frozen::listeners`] lists, in that
-//! order. The child prepares, says [`Report::Ready`], and from then on [`Report::Alive`] every [`HEARTBEAT_WAIT`]; silent for
+//! then sends the [`Frozen`] configuration, and over the socket pair the descriptors of those [`Frozen::listeners`] that are
+//! [handed over](ListenerInfo::handed), in that order. The child prepares, says [`Report::Ready`], and from then on [`Report::Alive`] every [`HEARTBEAT_WAIT`]; silent for
 //! [`HANG_TIMEOUT`] it is killed. The master sends at most one [`Order`] at a time; each is answered by [`Report::Done`] or
 //! [`Report::Refused`] within [`ORDER_TIMEOUT`], else the child is killed.
 //!
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use ipc_channel::ipc::{IpcOneShotServer, IpcReceiver, IpcSender};
 use serde::{Deserialize, Serialize};
-use sps_conf::{Advertise, Config, Level, Paths, Transport};
+use sps_conf::{Advertise, Config, Level, Material, Paths, Transport};
 
 /// How often a child tells that it is alive.
 pub const HEARTBEAT_WAIT: Duration = Duration::from_secs(1);
@@ -47,8 +47,11 @@ pub struct Frozen {
     pub paths: Paths,
     /// Keys that sign our Record-Route and flow tokens. The first one signs, all verify. Never empty.
     pub mac_keys: Vec<MacKey>,
-    /// Listening sockets in the order of the descriptors: listener by listener, worker by worker.
-    /// Empty for a daemon that gets none; in an [`Order::Prepare`] it describes the sockets the child already has.
+    /// What `[tls]` names in files, private keys among it: for `sps-tls`, empty for all others.
+    pub tls: Material,
+    /// Listening sockets in the order of the descriptors: listener by listener, worker by worker. Those of TLS are known to the
+    /// proxy too, which gets no descriptor of them. Empty for a daemon that gets none; in an [`Order::Prepare`] it describes the
+    /// sockets the child already has.
     pub listeners: Vec<ListenerInfo>,
     /// Worker threads of the proxy, at least 1; automatic ones resolved.
     pub workers: u16,
@@ -70,6 +73,11 @@ impl Frozen {
     /// Where the error log goes.
     pub fn error_log(&self) -> PathBuf {
         self.paths.error_log(&self.conf.log)
+    }
+
+    /// How many descriptors come along.
+    pub fn handed(&self) -> usize {
+        self.listeners.iter().filter(|info| info.handed).count()
     }
 
     /// The file that the daemon `name` keeps locked and its process id in.
@@ -97,6 +105,8 @@ pub struct ListenerInfo {
     pub address: SocketAddr,
     /// What Via and Record-Route say instead.
     pub advertise: Option<Advertise>,
+    /// Whether its descriptor goes to the one who gets this.
+    pub handed: bool,
 }
 
 /// One key of the MAC on Record-Route and flow tokens.
@@ -382,6 +392,13 @@ mod tests {
                 id: 200,
                 secret: [0xab; 32],
             }],
+            tls: Material {
+                ca: sps_conf::Pem {
+                    path: "ca.pem".into(),
+                    bytes: vec![171; 3],
+                },
+                ..Material::default()
+            },
             listeners: vec![ListenerInfo {
                 listen: 0,
                 worker: 2,
@@ -391,6 +408,7 @@ mod tests {
                     host: "sip.example.com".into(),
                     port: None,
                 }),
+                handed: true,
             }],
             workers: 3,
             levels: vec![("sps_net".into(), Level::Trace)],

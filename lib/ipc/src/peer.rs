@@ -28,6 +28,11 @@ impl Peer {
         })
     }
 
+    /// Whether the other end is a daemon of this instance, which may have another user but has our group; or root.
+    pub fn is_of_us(&self) -> bool {
+        self.may_order() || self.gid == rustix::process::getegid().as_raw()
+    }
+
     /// Whether the other end may give us orders: root, or the user we run as.
     pub fn may_order(&self) -> bool {
         self.uid == 0 || self.uid == rustix::process::geteuid().as_raw()

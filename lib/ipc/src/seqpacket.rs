@@ -3,7 +3,8 @@
 //! [`Listener`] and [`Connection`] are for plain threads; [`AsyncListener`] and [`AsyncConnection`] are the same sockets under
 //! tokio. A message of no bytes cannot be told from the end and is never sent.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::time::Instant;
@@ -11,8 +12,9 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::Mode;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen,
-    recv, send, socket_with, sockopt,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen, recv,
+    recvmsg, send, sendmsg, socket_with, sockopt,
 };
 use tokio::io::Interest;
 
@@ -202,6 +204,25 @@ impl AsyncConnection {
         self.0.try_io(Interest::WRITABLE, || send_now(self.0.as_fd(), message))
     }
 
+    /// As [`AsyncConnection::try_send`], with a descriptor, of which the other end gets a double.
+    ///
+    /// # Errors
+    /// As [`AsyncConnection::try_send`].
+    pub fn try_send_with(&self, message: &[u8], descriptor: BorrowedFd<'_>) -> io::Result<()> {
+        self.0.try_io(Interest::WRITABLE, || {
+            send_now_with(self.0.as_fd(), message, descriptor)
+        })
+    }
+
+    /// As [`AsyncConnection::try_recv`], with the descriptor that came along, closed on exec.
+    ///
+    /// # Errors
+    /// As [`AsyncConnection::try_recv`].
+    pub fn try_recv_with(&self, buffer: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
+        self.0
+            .try_io(Interest::READABLE, || receive_now_with(self.0.as_fd(), buffer))
+    }
+
     /// Waits until a send may go through.
     ///
     /// # Errors
@@ -248,6 +269,47 @@ fn send_now(socket: BorrowedFd<'_>, message: &[u8]) -> io::Result<()> {
         SendFlags::DONTWAIT | SendFlags::NOSIGNAL | SendFlags::EOR,
     )?;
     Ok(())
+}
+
+fn send_now_with(socket: BorrowedFd<'_>, message: &[u8], descriptor: BorrowedFd<'_>) -> io::Result<()> {
+    if message.is_empty() || message.len() > MAX_FRAME_LEN {
+        return Err(ErrorKind::InvalidInput.into());
+    }
+    let descriptors = [descriptor];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        return Err(ErrorKind::InvalidInput.into());
+    }
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL | SendFlags::EOR;
+    match sendmsg(socket, &[IoSlice::new(message)], &mut control, flags) {
+        Ok(_) => Ok(()),
+        // The kernel counts what a user has in flight; the receiver takes it out.
+        Err(rustix::io::Errno::TOOMANYREFS) => Err(ErrorKind::WouldBlock.into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn receive_now_with(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let message = match recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut control, flags) {
+        Ok(message) => message,
+        Err(rustix::io::Errno::CONNRESET) => return Ok((0, None)),
+        Err(error) => return Err(error.into()),
+    };
+    if message.flags.contains(ReturnFlags::TRUNC) {
+        return Err(ErrorKind::InvalidData.into());
+    }
+    // A descriptor that found no room in our table is missing, which is for the reader of the message to see.
+    let mut descriptor = None;
+    for part in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = part {
+            descriptor = descriptors.last().or(descriptor);
+        }
+    }
+    Ok((message.bytes, descriptor))
 }
 
 fn receive_now(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {

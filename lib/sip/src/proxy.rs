@@ -24,6 +24,7 @@ mod response;
 mod room;
 mod sent_by;
 mod shedding;
+mod sips;
 mod size;
 #[cfg(test)]
 mod tests;

@@ -1,21 +1,24 @@
 //! One connection's task: reads and cuts into messages, writes what is queued, and watches the clock.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use sps_mmsg::options;
+use sps_wire::flow::Transport;
 use sps_wire::frame::{Frame, Framer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::listen::set_options;
+use super::opener::Want;
 use super::queue::Place;
 use super::table::Connection;
 use super::write_queue::PIECES;
@@ -23,29 +26,84 @@ use super::{CloseReason, Shared, StreamEvent};
 
 /// Opens a connection and goes on as [`run`].
 pub(super) async fn connect(shared: Rc<Shared>, connection: Rc<Connection>, source: Option<IpAddr>) {
+    match connection.transport {
+        Transport::Tls => {
+            let opening = connect_tls(&shared, &connection, source);
+            connect_by(
+                opening,
+                shared.conf.connect_timeout + OPENER_GRACE,
+                &shared,
+                &connection,
+            )
+            .await;
+        }
+        Transport::Udp | Transport::Tcp => {
+            let opening = connect_tcp(&shared, &connection, source);
+            connect_by(opening, shared.conf.connect_timeout, &shared, &connection).await;
+        }
+    }
+}
+
+/// What an opener gets beyond its time before it counts as dead: it may be being started again.
+const OPENER_GRACE: Duration = Duration::from_secs(1);
+
+async fn connect_by<S>(
+    opening: impl Future<Output = Result<(S, SocketAddr), CloseReason>>,
+    within: Duration,
+    shared: &Rc<Shared>,
+    connection: &Rc<Connection>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let result = timeout(within, opening).await;
+    shared.count(|counters| counters.connecting -= 1);
+    match result.unwrap_or(Err(CloseReason::ConnectTimeout)) {
+        Ok((stream, local)) => {
+            shared.count(|counters| counters.connected += 1);
+            shared.opened(connection, local);
+            run(Rc::clone(shared), Rc::clone(connection), stream).await;
+        }
+        Err(reason) => {
+            shared.count(|counters| counters.connect_failed += 1);
+            finish(shared, connection, reason);
+        }
+    }
+}
+
+async fn connect_tcp(
+    shared: &Shared,
+    connection: &Connection,
+    source: Option<IpAddr>,
+) -> Result<(TcpStream, SocketAddr), CloseReason> {
     let opening = async {
         let stream = open(connection.remote, source)?.connect(connection.remote).await?;
         set_options(&stream, shared.conf.write_timeout)?;
         let local = stream.local_addr()?;
-        Ok::<(TcpStream, SocketAddr), io::Error>((stream, local))
+        Ok((stream, local))
     };
-    let result = timeout(shared.conf.connect_timeout, opening).await;
-    shared.count(|counters| counters.connecting -= 1);
-    match result {
-        Ok(Ok((stream, local))) => {
-            shared.count(|counters| counters.connected += 1);
-            shared.opened(&connection, local);
-            run(shared, connection, stream).await;
-        }
-        failure => {
-            shared.count(|counters| counters.connect_failed += 1);
-            let reason = match failure {
-                Ok(Err(error)) => CloseReason::ConnectFailed(error.kind()),
-                _ => CloseReason::ConnectTimeout,
-            };
-            finish(&shared, &connection, reason);
-        }
-    }
+    opening
+        .await
+        .map_err(|error: io::Error| CloseReason::ConnectFailed(error.kind()))
+}
+
+async fn connect_tls(
+    shared: &Shared,
+    connection: &Connection,
+    source: Option<IpAddr>,
+) -> Result<(UnixStream, SocketAddr), CloseReason> {
+    let opener = shared.opener.borrow().clone();
+    let name = connection.names.as_deref().and_then(|names| names.first());
+    let (Some(opener), Some(name)) = (opener, name) else {
+        return Err(CloseReason::ConnectFailed(io::ErrorKind::Unsupported));
+    };
+    let want = Want {
+        remote: connection.remote,
+        source,
+        name: name.clone(),
+        within: shared.conf.connect_timeout,
+    };
+    let opened = opener.open(want).await?;
+    Ok((opened.stream, opened.local))
 }
 
 fn open(remote: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpSocket> {

@@ -9,6 +9,7 @@ mod connection;
 mod counters;
 mod event;
 mod listen;
+mod opener;
 mod queue;
 mod table;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,9 +32,10 @@ use tokio::time::Instant;
 pub use conf::{StreamConf, first_connection_now, worker_of};
 pub use counters::StreamCounters;
 pub use event::{CloseReason, SendError, StreamEvent};
+pub use opener::{Opened, Opener, Opening, Want};
 
 use queue::Queue;
-use table::{Connection, Ending, Refused, Table};
+use table::{Connection, Ending, Names, Refused, Table};
 
 /// A worker's streams. Clones are the same thing.
 #[derive(Clone)]
@@ -53,6 +56,8 @@ struct Shared {
     counters: RefCell<StreamCounters>,
     /// Connections read into this, one after the other, and keep only what is no whole message yet.
     scratch: RefCell<Box<[u8]>>,
+    /// Opens what TCP alone does not; see [`Streams::open_tls_by`].
+    opener: RefCell<Option<Rc<dyn Opener>>>,
     /// No more accepting; the listeners are told by `stop`.
     stopped: Cell<bool>,
     stop: Notify,
@@ -67,6 +72,7 @@ impl Streams {
             queue: Rc::clone(&queue),
             counters: RefCell::default(),
             scratch: RefCell::new(vec![0; SCRATCH_LEN].into_boxed_slice()),
+            opener: RefCell::new(None),
             stopped: Cell::new(false),
             stop: Notify::new(),
             conf,
@@ -99,7 +105,40 @@ impl Streams {
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let made = self.shared.table.borrow_mut().accept(transport, remote);
+        self.adopt_as(stream, transport, local, remote, None)
+    }
+
+    /// The same for TLS that somebody else terminates. `names`: what the peer has proved to be, in lower case; unset when it has
+    /// shown nothing.
+    ///
+    /// # Errors
+    /// As [`adopt`](Self::adopt).
+    pub fn adopt_secured<S>(
+        &self,
+        stream: S,
+        local: SocketAddr,
+        remote: SocketAddr,
+        names: Option<Vec<String>>,
+    ) -> Result<Flow, SendError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let names = names.map(|names| names.into_iter().map(Arc::from).collect());
+        self.adopt_as(stream, Transport::Tls, local, remote, names)
+    }
+
+    fn adopt_as<S>(
+        &self,
+        stream: S,
+        transport: Transport,
+        local: SocketAddr,
+        remote: SocketAddr,
+        names: Names,
+    ) -> Result<Flow, SendError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let made = self.shared.table.borrow_mut().accept(transport, remote, names);
         let connection = made.map_err(|refused| {
             self.shared.count(|counters| match refused {
                 Refused::Total => counters.refused_total += 1,
@@ -139,22 +178,36 @@ impl Streams {
         token: u64,
     ) -> Result<u64, SendError> {
         let Destination { transport, addr, .. } = *destination;
-        if transport == Transport::Udp {
-            return Err(SendError::NoTransport);
-        }
+        let name = match transport {
+            Transport::Udp => return Err(SendError::NoTransport),
+            Transport::Tcp => None,
+            Transport::Tls => Some(proof_of(destination)),
+        };
         let mut table = self.shared.table.borrow_mut();
-        if let Some(connection) = table.by_peer(transport, addr) {
+        if let Some(connection) = table.by_peer(transport, addr, name.as_ref()) {
             return self.shared.queue_on(connection, bytes, token).map(|()| connection.id);
         }
-        if transport != Transport::Tcp {
+        if transport == Transport::Tls && self.shared.opener.borrow().is_none() {
             return Err(SendError::NoTransport);
         }
-        let connection = table.connect(transport, addr)?;
+        let connection = table.connect(transport, addr, name)?;
         let id = connection.id;
         self.shared.queue_on(&connection, bytes, token)?;
         self.shared.count(|counters| counters.connecting += 1);
         tokio::task::spawn_local(connection::connect(Rc::clone(&self.shared), connection, source));
         Ok(id)
+    }
+
+    /// Has TLS connections opened by `opener`; without one there are none outwards.
+    pub fn open_tls_by(&self, opener: Rc<dyn Opener>) {
+        *self.shared.opener.borrow_mut() = Some(opener);
+    }
+
+    /// What the peer of an accepted TLS connection has proved to be; unset when it showed no certificate, and for all others.
+    pub fn proved(&self, connection: u64) -> Option<Rc<[Arc<str>]>> {
+        let table = self.shared.table.borrow();
+        let connection = table.by_id(connection).filter(|connection| connection.accepted)?;
+        connection.names.clone()
     }
 
     /// Whether the connection is open and takes messages.
@@ -241,6 +294,17 @@ impl Shared {
 
     fn count(&self, note: impl FnOnce(&mut StreamCounters)) {
         note(&mut self.counters.borrow_mut());
+    }
+}
+
+/// What a TLS server must prove: the name that was looked up, or its address where there was none (RFC 5922 §7.3).
+fn proof_of(destination: &Destination) -> Arc<str> {
+    match &destination.tls_name {
+        Some(name) => match name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            Some(v6) => v6.into(),
+            None => name.to_ascii_lowercase().into(),
+        },
+        None => destination.addr.ip().to_string().into(),
     }
 }
 

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Waker;
 
 use sps_wire::flow::{Flow, Transport};
@@ -18,6 +19,8 @@ pub(super) struct Connection {
     pub(super) id: u64,
     pub(super) transport: Transport,
     pub(super) remote: SocketAddr,
+    /// TLS: what the peer has proved to be, or what it must prove. Requests to others do not take this connection.
+    pub(super) names: Names,
     /// Accepted or handed over: counted against its source.
     pub(super) accepted: bool,
     /// Set once it is open.
@@ -27,6 +30,9 @@ pub(super) struct Connection {
     /// Of the connection's task.
     pub(super) waker: RefCell<Option<Waker>>,
 }
+
+/// Names of a peer; unset when it has shown none.
+pub(super) type Names = Option<Rc<[Arc<str>]>>;
 
 /// A connection about to be closed: what is queued is still written.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +50,13 @@ impl Connection {
         self.ending.get().is_none_or(|ending| ending.takes_sends)
     }
 
+    /// What it is found by: for TLS each of the names, so that one who has proved nothing is not found at all.
+    fn keys(&self) -> impl Iterator<Item = (Transport, SocketAddr, Option<Arc<str>>)> {
+        let named = self.names.as_deref().unwrap_or_default().iter().cloned().map(Some);
+        let plain = (self.transport != Transport::Tls).then_some(None);
+        named.chain(plain).map(|name| (self.transport, self.remote, name))
+    }
+
     pub(super) fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
@@ -55,7 +68,7 @@ impl Connection {
 #[derive(Debug)]
 pub(super) struct Table {
     by_id: HashMap<u64, Rc<Connection>>,
-    by_peer: HashMap<(Transport, SocketAddr), u64>,
+    by_peer: HashMap<(Transport, SocketAddr, Option<Arc<str>>), u64>,
     by_source: HashMap<Source, usize>,
     next: u64,
     worker: u64,
@@ -102,7 +115,12 @@ impl Table {
     }
 
     /// Makes a connection that somebody else opened.
-    pub(super) fn accept(&mut self, transport: Transport, remote: SocketAddr) -> Result<Rc<Connection>, Refused> {
+    pub(super) fn accept(
+        &mut self,
+        transport: Transport,
+        remote: SocketAddr,
+        names: Names,
+    ) -> Result<Rc<Connection>, Refused> {
         if self.by_id.len() >= self.limit - self.limit / 8 {
             return Err(Refused::Total);
         }
@@ -112,18 +130,23 @@ impl Table {
             return Err(Refused::Source);
         }
         self.by_source.insert(source, count + 1);
-        Ok(self.insert(transport, remote, true))
+        Ok(self.insert(transport, remote, names, true))
     }
 
-    /// Makes a connection that is to be opened.
-    pub(super) fn connect(&mut self, transport: Transport, remote: SocketAddr) -> Result<Rc<Connection>, SendError> {
+    /// Makes a connection that is to be opened; for TLS, to one who proves to be `name`.
+    pub(super) fn connect(
+        &mut self,
+        transport: Transport,
+        remote: SocketAddr,
+        name: Option<Arc<str>>,
+    ) -> Result<Rc<Connection>, SendError> {
         if self.by_id.len() >= self.limit {
             return Err(SendError::TooManyConnections);
         }
-        Ok(self.insert(transport, remote, false))
+        Ok(self.insert(transport, remote, name.map(|name| Rc::from([name])), false))
     }
 
-    fn insert(&mut self, transport: Transport, remote: SocketAddr, accepted: bool) -> Rc<Connection> {
+    fn insert(&mut self, transport: Transport, remote: SocketAddr, names: Names, accepted: bool) -> Rc<Connection> {
         // Zero is no connection; coming round to ids in use takes longer than a machine lives.
         self.next = if self.next >= COUNTER { 1 } else { self.next + 1 };
         let id = self.worker | self.next;
@@ -131,6 +154,7 @@ impl Table {
             id,
             transport,
             remote,
+            names,
             accepted,
             flow: Cell::new(None),
             ending: Cell::new(None),
@@ -138,7 +162,7 @@ impl Table {
             waker: RefCell::default(),
         });
         self.by_id.insert(id, Rc::clone(&connection));
-        self.by_peer.insert((transport, remote), id);
+        self.by_peer.extend(connection.keys().map(|key| (key, id)));
         connection
     }
 
@@ -147,9 +171,10 @@ impl Table {
         if self.by_id.remove(&connection.id).is_none() {
             return;
         }
-        let peer = (connection.transport, connection.remote);
-        if self.by_peer.get(&peer) == Some(&connection.id) {
-            self.by_peer.remove(&peer);
+        for key in connection.keys() {
+            if self.by_peer.get(&key) == Some(&connection.id) {
+                self.by_peer.remove(&key);
+            }
         }
         if connection.accepted {
             let source = connection.remote.ip().into();
@@ -166,9 +191,14 @@ impl Table {
         self.by_id.get(&id)
     }
 
-    /// A connection to that peer that may be used for another message.
-    pub(super) fn by_peer(&self, transport: Transport, remote: SocketAddr) -> Option<&Rc<Connection>> {
-        let connection = self.by_id.get(self.by_peer.get(&(transport, remote))?)?;
+    /// A connection to that peer that may be used for another message; for TLS, to one who has proved to be `name`.
+    pub(super) fn by_peer(
+        &self,
+        transport: Transport,
+        remote: SocketAddr,
+        name: Option<&Arc<str>>,
+    ) -> Option<&Rc<Connection>> {
+        let connection = self.by_id.get(self.by_peer.get(&(transport, remote, name.cloned()))?)?;
         connection.ending.get().is_none().then_some(connection)
     }
 
@@ -203,7 +233,7 @@ mod tests {
         let ids: Vec<u64> = (0..3)
             .map(|port| {
                 table
-                    .accept(Transport::Tcp, peer(&format!("192.0.2.1:{port}")))
+                    .accept(Transport::Tcp, peer(&format!("192.0.2.1:{port}")), None)
                     .unwrap()
                     .id
             })
@@ -217,34 +247,38 @@ mod tests {
         let mut table = table(8, 100);
         for port in 1..=7 {
             table
-                .accept(Transport::Tcp, peer(&format!("192.0.2.1:{port}")))
+                .accept(Transport::Tcp, peer(&format!("192.0.2.1:{port}")), None)
                 .unwrap();
         }
         assert_eq!(
-            table.accept(Transport::Tcp, peer("192.0.2.2:1")).unwrap_err(),
+            table.accept(Transport::Tcp, peer("192.0.2.2:1"), None).unwrap_err(),
             Refused::Total
         );
-        table.connect(Transport::Tcp, peer("192.0.2.2:1")).unwrap();
-        let full = table.connect(Transport::Tcp, peer("192.0.2.2:2")).unwrap_err();
+        table.connect(Transport::Tcp, peer("192.0.2.2:1"), None).unwrap();
+        let full = table.connect(Transport::Tcp, peer("192.0.2.2:2"), None).unwrap_err();
         assert_eq!(full, SendError::TooManyConnections);
     }
 
     #[test]
     fn an_ipv6_network_is_one_source() {
         let mut table = table(100, 2);
-        let first = table.accept(Transport::Tcp, peer("[2001:db8:0:1::1]:1")).unwrap();
-        table.accept(Transport::Tcp, peer("[2001:db8:0:1::2]:1")).unwrap();
+        let first = table.accept(Transport::Tcp, peer("[2001:db8:0:1::1]:1"), None).unwrap();
+        table.accept(Transport::Tcp, peer("[2001:db8:0:1::2]:1"), None).unwrap();
         assert_eq!(
-            table.accept(Transport::Tcp, peer("[2001:db8:0:1::3]:1")).unwrap_err(),
+            table
+                .accept(Transport::Tcp, peer("[2001:db8:0:1::3]:1"), None)
+                .unwrap_err(),
             Refused::Source
         );
-        table.accept(Transport::Tcp, peer("[2001:db8:0:2::1]:1")).unwrap();
-        table.accept(Transport::Tcp, peer("192.0.2.1:1")).unwrap();
+        table.accept(Transport::Tcp, peer("[2001:db8:0:2::1]:1"), None).unwrap();
+        table.accept(Transport::Tcp, peer("192.0.2.1:1"), None).unwrap();
         table.remove(&first);
         table.remove(&first);
-        table.accept(Transport::Tcp, peer("[2001:db8:0:1::3]:1")).unwrap();
+        table.accept(Transport::Tcp, peer("[2001:db8:0:1::3]:1"), None).unwrap();
         assert_eq!(
-            table.accept(Transport::Tcp, peer("[2001:db8:0:1::4]:1")).unwrap_err(),
+            table
+                .accept(Transport::Tcp, peer("[2001:db8:0:1::4]:1"), None)
+                .unwrap_err(),
             Refused::Source
         );
     }
@@ -253,14 +287,45 @@ mod tests {
     fn a_peer_leads_to_its_newest_connection() {
         let mut table = table(8, 8);
         let (old, new) = (
-            table.accept(Transport::Tcp, peer("192.0.2.1:1")).unwrap(),
-            table.accept(Transport::Tcp, peer("192.0.2.1:1")).unwrap(),
+            table.accept(Transport::Tcp, peer("192.0.2.1:1"), None).unwrap(),
+            table.accept(Transport::Tcp, peer("192.0.2.1:1"), None).unwrap(),
         );
         table.remove(&old);
-        assert_eq!(table.by_peer(Transport::Tcp, peer("192.0.2.1:1")).unwrap().id, new.id);
-        assert!(table.by_peer(Transport::Tls, peer("192.0.2.1:1")).is_none());
+        assert_eq!(
+            table.by_peer(Transport::Tcp, peer("192.0.2.1:1"), None).unwrap().id,
+            new.id
+        );
+        assert!(table.by_peer(Transport::Tls, peer("192.0.2.1:1"), None).is_none());
         table.remove(&new);
-        assert!(table.by_peer(Transport::Tcp, peer("192.0.2.1:1")).is_none());
+        assert!(table.by_peer(Transport::Tcp, peer("192.0.2.1:1"), None).is_none());
         assert_eq!(table.all().count(), 0);
+    }
+
+    /// RFC 5922 §7.3: who has proved to be one domain is not trusted with what is for another.
+    #[test]
+    fn over_tls_a_name_leads_to_who_has_proved_it() {
+        let mut table = table(8, 8);
+        let (remote, name) = (peer("192.0.2.1:5061"), |text: &str| Arc::<str>::from(text));
+        let ours = table.connect(Transport::Tls, remote, Some(name("a.example"))).unwrap();
+        let names: Names = Some(Rc::from([name("b.example"), name("c.example")]));
+        let theirs = table.accept(Transport::Tls, remote, names).unwrap();
+        let nobody = table.accept(Transport::Tls, remote, None).unwrap();
+        let found = |table: &Table, text: &str| {
+            table
+                .by_peer(Transport::Tls, remote, Some(&name(text)))
+                .map(|connection| connection.id)
+        };
+        assert_eq!(found(&table, "a.example"), Some(ours.id));
+        assert_eq!(found(&table, "c.example"), Some(theirs.id));
+        assert_eq!(found(&table, "d.example"), None);
+        assert!(table.by_peer(Transport::Tls, remote, None).is_none());
+        table.remove(&theirs);
+        table.remove(&nobody);
+        assert_eq!(
+            (found(&table, "b.example"), found(&table, "a.example")),
+            (None, Some(ours.id))
+        );
+        table.remove(&ours);
+        assert!(table.by_peer.is_empty());
     }
 }

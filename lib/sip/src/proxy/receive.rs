@@ -613,7 +613,7 @@ const MAX_OWN_ROUTES: usize = 2;
 /// request, else to the port the Via names.
 ///
 /// Departs from §18.2.2: `maddr` is not obeyed, since it lets anybody aim our responses at a third party.
-fn reply_flow(flow: Flow, message: Message<'_>) -> Option<Flow> {
+pub(super) fn reply_flow(flow: Flow, message: Message<'_>) -> Option<Flow> {
     let via = message.top_via().ok()?;
     if flow.transport.is_reliable() || via.rport().is_some() {
         return Some(flow);
