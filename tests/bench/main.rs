@@ -42,7 +42,7 @@ fn main() -> ExitCode {
 const USAGE: &str = "usage:
   sps-bench run [--bin-dir DIR] [--seconds N] [--rounds N] [--only NAME,NAME] [--apart] [--stored N]
                 [--results FILE]
-  sps-bench overload [--bin-dir DIR] [--seconds N] [--only refuse|overload]
+  sps-bench overload [--bin-dir DIR] [--seconds N] [--only refuse|overload] [--loads 1,2oc]
   sps-bench load calls|registers --proxy ADDR [--callee ADDR] [--seconds N] [--window N | --rate N] [--number N] [--domain D]
   sps-bench forward --listen ADDR --caller ADDR --callee ADDR";
 

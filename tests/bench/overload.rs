@@ -15,11 +15,25 @@ use sps_tests::load::{calls, refusals, storm};
 pub fn main(arguments: &[String]) -> Result<(), String> {
     let seconds = option_or(arguments, "--seconds", 5.0)?;
     let only = option(arguments, "--only");
+    let loads = match option(arguments, "--loads") {
+        Some(list) => list.split(',').map(load).collect::<Result<Vec<_>, _>>()?,
+        None => LOADS.to_vec(),
+    };
     let cpus = cpus()?;
     pin(cpus.generator);
-    let overload = measure(cpus, seconds, only)?;
+    let overload = measure(cpus, seconds, only, &loads)?;
     print!("{}", overload.text());
     Ok(())
+}
+
+/// Times what the proxy can carry, and whether the callers honour `oc`.
+pub const LOADS: &[(f64, bool)] = &[(1.0, false), (2.0, false), (4.0, false), (2.0, true), (4.0, true)];
+
+/// `2` or `2oc`.
+fn load(text: &str) -> Result<(f64, bool), String> {
+    let number = text.strip_suffix("oc").unwrap_or(text);
+    let load = number.parse().map_err(|_| format!("--loads {text}: not understood"))?;
+    Ok((load, number.len() < text.len()))
 }
 
 /// Everything measured here.
@@ -50,13 +64,13 @@ struct Storm {
 }
 
 /// Measures SPS: `only` is `refuse` or `overload`, or nothing for both.
-pub fn measure(cpus: Cpus, seconds: f64, only: Option<&str>) -> Result<Overload, String> {
+pub fn measure(cpus: Cpus, seconds: f64, only: Option<&str>, loads: &[(f64, bool)]) -> Result<Overload, String> {
     let mut overload = Overload::default();
     if only.is_none_or(|only| only == "refuse") {
         overload.refusals = refuse(cpus, seconds)?;
     }
     if only.is_none_or(|only| only == "overload") {
-        overload.storms(cpus, seconds)?;
+        overload.storms(cpus, seconds, loads)?;
     }
     Ok(overload)
 }
@@ -131,10 +145,10 @@ fn refuse(cpus: Cpus, seconds: f64) -> Result<Vec<Refusal>, String> {
 }
 
 impl Overload {
-    fn storms(&mut self, cpus: Cpus, seconds: f64) -> Result<(), String> {
+    fn storms(&mut self, cpus: Cpus, seconds: f64, loads: &[(f64, bool)]) -> Result<(), String> {
         self.capacity = self.capacity_under_quota(cpus, seconds)?;
         println!("capacity: {:.0} calls/s ({})", self.capacity, self.means);
-        for (load, honours_oc) in [(1.0, false), (2.0, false), (4.0, false), (2.0, true), (4.0, true)] {
+        for &(load, honours_oc) in loads {
             let mut ends = storm::Ends::bind(IP).map_err(|error| error.to_string())?;
             let callee = ends.callees.addr();
             let contender = on_contenders_cpu(cpus, || Contender::sps_with(PLENTY, callee))?;

@@ -38,7 +38,7 @@ pub fn main(arguments: &[String]) -> Result<(), String> {
         .as_ref()
         .is_none_or(|only| only.iter().any(|name| name == "sps"));
     let overload = match ours {
-        true => overload::measure(cpus, bench.settings.seconds, None)?,
+        true => overload::measure(cpus, bench.settings.seconds, None, overload::LOADS)?,
         false => overload::Overload::default(),
     };
     print!("{}{}", bench.report.text(), overload.text());

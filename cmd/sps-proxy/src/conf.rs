@@ -119,6 +119,7 @@ fn overload(frozen: &Frozen, route: &Arc<sps_route::Conf>) -> proxy::Overload {
             enabled: conf.overload.enabled,
             target_wait: conf.overload.target_wait,
         },
+        feedback: conf.overload.feedback,
         trusts: proxy::Trusts(Arc::new(move |source| {
             everybody || route.access_of(source).is_some_and(|rule| rule.allow)
         })),

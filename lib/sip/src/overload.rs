@@ -125,11 +125,11 @@ impl Controller {
         self.lost += count;
     }
 
-    /// Time has passed: call often, it acts once in an [`INTERVAL`].
-    pub fn advance(&mut self, now: Instant) -> Option<Turn> {
+    /// Time has passed: call often, it acts once in an [`INTERVAL`]. Gives whether it did, and news if there are any.
+    pub fn advance(&mut self, now: Instant) -> (bool, Option<Turn>) {
         let passed = now.saturating_duration_since(self.stepped_at);
         if passed < INTERVAL {
-            return None;
+            return (false, None);
         }
         self.stepped_at = now;
         if self.conf.enabled {
@@ -138,7 +138,7 @@ impl Controller {
             (self.ordinary, self.preferred) = (1.0, 1.0);
         }
         (self.shortest, self.taken, self.lost) = (None, 0, 0);
-        self.tell(now)
+        (true, self.tell(now))
     }
 
     /// The share of such requests that is let in now.

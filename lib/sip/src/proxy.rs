@@ -16,8 +16,10 @@ mod check;
 mod conf;
 mod context;
 mod failover;
+mod feedback;
 mod forward;
 mod matching;
+mod neighbours;
 mod receive;
 mod request_uri;
 mod response;
@@ -52,7 +54,9 @@ use crate::table::Table;
 use crate::transaction::{self, State};
 use crate::wheel::Wheel;
 use context::{Active, Client, ClientMachine, Context, Server, Standing};
+use feedback::Saying;
 use matching::Matching;
+use neighbours::Neighbours;
 use sent_by::SentBy;
 use shedding::Shedding;
 
@@ -227,6 +231,8 @@ pub struct Counters {
     pub refused_unmatched: u64,
     /// Branches not begun because there were too many client transactions.
     pub full_clients: u64,
+    /// Requests that did not go where they should because a server there asked us to hold back (RFC 7339).
+    pub held_back: u64,
     /// Responses that belong to no transaction of ours (RFC 6026 §8.9).
     pub stray_responses: u64,
     /// ACKs that nothing waits for.
@@ -254,6 +260,8 @@ pub struct Proxy<W, J> {
     wheel: Wheel<Wake>,
     counters: Counters,
     shedding: Shedding,
+    saying: Saying,
+    neighbours: Neighbours,
     /// Makes the numbers of this core unlike those of others, and of its former lives.
     seed: u64,
     serial: u64,
@@ -296,6 +304,8 @@ impl<W, J: Journal> Proxy<W, J> {
             wheel: Wheel::new(now),
             counters: Counters::default(),
             shedding,
+            saying: Saying::default(),
+            neighbours: Neighbours::default(),
             seed,
             serial: 0,
             client_steps: Vec::new(),

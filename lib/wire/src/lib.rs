@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod feedback;
 pub mod flow;
 pub mod frame;
 mod header;
@@ -35,6 +36,7 @@ mod via;
 pub mod write;
 
 pub use error::{Fault, Malformed, ParseError};
+pub use feedback::Feedback;
 pub use flow::{Destination, Flow, Transport};
 pub use header::{Header, Headers, HeadersNamed, OptionTags, Value, Values};
 pub use index::Index;
@@ -48,7 +50,7 @@ pub use params::{Param, Params};
 pub use parse::parse;
 pub use patch::{Edits, Patch};
 pub use reason::reason_phrase;
-pub use respond::{Response, ViaStamp, write_response};
+pub use respond::{OverloadStamp, Response, ViaStamp, write_response};
 pub use text::eq_ignore_case;
 pub use uri::{Host, Scheme, Uri};
 pub use via::{Via, Vias};

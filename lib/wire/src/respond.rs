@@ -1,9 +1,10 @@
 //! Responses made by us (RFC 3261 §8.2.6, §18.2.1, RFC 3581).
 
 use crate::{
-    Message, Method, Name, Patch, Via, reason_phrase,
+    Feedback, Message, Method, Name, Patch, Via, feedback, reason_phrase,
     write::{write_ip, write_u32},
 };
+use smallvec::SmallVec;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
@@ -15,6 +16,20 @@ pub struct ViaStamp {
     pub received: Option<IpAddr>,
     /// Source port: set when rport was asked for (RFC 3581 §4).
     pub rport: Option<u16>,
+    /// What becomes of the parameters of overload control.
+    pub overload: OverloadStamp,
+}
+
+/// What becomes of the parameters by which a Via asks for overload control (RFC 7339).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OverloadStamp {
+    /// They stay as they are: there are none, or the server that they ask is somebody else.
+    #[default]
+    Keep,
+    /// They are left out: the request goes on to another hop (§5.6).
+    Strip,
+    /// They are answered (§5.2).
+    Say(Feedback),
 }
 
 impl ViaStamp {
@@ -28,46 +43,49 @@ impl ViaStamp {
         ViaStamp {
             received: (differs || asks_port || via.params.has(b"received")).then_some(ip),
             rport: asks_port.then_some(source.port()),
+            overload: OverloadStamp::Keep,
         }
     }
 
     /// Whether nothing is to be written.
     pub fn is_empty(&self) -> bool {
-        self.received.is_none() && self.rport.is_none()
+        self.received.is_none() && self.rport.is_none() && self.overload == OverloadStamp::Keep
     }
 
     /// Puts the stamp into the top Via of a message about to be forwarded; a `received` or `rport` value already
     /// there is replaced.
     pub fn patch(&self, via: &Via<'_>, patch: &mut Patch<'_>) {
-        for edit in self.edits(via).into_iter().flatten() {
+        for edit in self.edits(via) {
             patch.replace_with(edit.place.clone(), |out| edit.write(out));
         }
     }
 
-    /// At most one edit for each of the two parameters, in the order of their places.
-    fn edits(&self, via: &Via<'_>) -> [Option<StampEdit>; 2] {
-        let value = via.range();
-        // A parameter is a piece of the value: where it stands follows from where its bytes are.
-        let place = |name: &[u8]| {
-            let Some(param) = via.params.find(name) else {
-                return value.end..value.end;
-            };
-            let start =
-                value.start + (param.text.as_ptr() as usize).saturating_sub(via.value().text().as_ptr() as usize);
-            start..start + param.text.len()
+    /// The edits in the order of their places.
+    fn edits(&self, via: &Via<'_>) -> SmallVec<[StampEdit; 4]> {
+        let mut edits = SmallVec::new();
+        let end = via.range().end;
+        let mut edit = |place: Range<usize>, param: StampParam| {
+            let at = edits
+                .iter()
+                .rposition(|other: &StampEdit| other.place.start <= place.start);
+            edits.insert(at.map_or(0, |at| at + 1), StampEdit { place, param });
         };
-        let received = self.received.map(|addr| StampEdit {
-            place: place(b"received"),
-            param: StampParam::Received(addr),
-        });
-        let rport = self.rport.map(|port| StampEdit {
-            place: place(b"rport"),
-            param: StampParam::Rport(port),
-        });
-        match (&received, &rport) {
-            (Some(one), Some(other)) if other.place.start < one.place.start => [rport, received],
-            _ => [received, rport],
+        let place = |name: &[u8]| via.params.find(name).map_or(end..end, |param| via.place_of(&param));
+        if let Some(addr) = self.received {
+            edit(place(b"received"), StampParam::Received(addr));
         }
+        if let Some(port) = self.rport {
+            edit(place(b"rport"), StampParam::Rport(port));
+        }
+        if self.overload != OverloadStamp::Keep {
+            for param in via.params.into_iter().filter(|param| feedback::is_ours(param.name)) {
+                edit(via.place_of(&param), StampParam::Nothing);
+            }
+        }
+        if let OverloadStamp::Say(feedback) = self.overload {
+            edit(end..end, StampParam::Feedback(feedback));
+        }
+        edits
     }
 }
 
@@ -79,6 +97,8 @@ struct StampEdit {
 enum StampParam {
     Received(IpAddr),
     Rport(u16),
+    Feedback(Feedback),
+    Nothing,
 }
 
 impl StampEdit {
@@ -92,6 +112,8 @@ impl StampEdit {
                 out.extend_from_slice(b";rport=");
                 write_u32(port.into(), out);
             }
+            StampParam::Feedback(feedback) => feedback.write(out),
+            StampParam::Nothing => {}
         }
     }
 }
@@ -177,7 +199,7 @@ fn write_vias(request: Message<'_>, stamp: ViaStamp, out: &mut Vec<u8>) {
         vias.next();
         let line = via.value().header().line();
         let mut at = line.start;
-        for edit in stamp.edits(&via).into_iter().flatten() {
+        for edit in stamp.edits(&via) {
             out.extend_from_slice(&request.bytes()[at..edit.place.start]);
             edit.write(out);
             at = edit.place.end;
@@ -265,6 +287,7 @@ mod tests {
         let stamp = ViaStamp {
             received: Some("192.0.2.1".parse().unwrap()),
             rport: Some(4711),
+            ..ViaStamp::default()
         };
         let extra: [(&str, &[u8]); 1] = [("Allow", b"INVITE")];
         let response = Response {
@@ -331,28 +354,32 @@ mod tests {
             stamp("SIP/2.0/UDP 192.0.2.2", "192.0.2.1:9"),
             ViaStamp {
                 received: ip("192.0.2.1"),
-                rport: None
+                rport: None,
+                ..ViaStamp::default()
             }
         );
         assert_eq!(
             stamp("SIP/2.0/UDP example.com", "[2001:db8::1]:9"),
             ViaStamp {
                 received: ip("2001:db8::1"),
-                rport: None
+                rport: None,
+                ..ViaStamp::default()
             }
         );
         assert_eq!(
             stamp("SIP/2.0/UDP 192.0.2.1;rport", "192.0.2.1:9"),
             ViaStamp {
                 received: ip("192.0.2.1"),
-                rport: Some(9)
+                rport: Some(9),
+                ..ViaStamp::default()
             }
         );
         assert_eq!(
             stamp("SIP/2.0/UDP 192.0.2.1;received=192.0.2.7", "192.0.2.1:9"),
             ViaStamp {
                 received: ip("192.0.2.1"),
-                rport: None
+                rport: None,
+                ..ViaStamp::default()
             }
         );
         assert!(stamp("SIP/2.0/UDP 192.0.2.1", "[::ffff:192.0.2.1]:9").is_empty());

@@ -1,7 +1,7 @@
 //! Via (RFC 3261 §20.42, RFC 3581).
 
 use crate::{
-    Host, Malformed, Params, Value, Values,
+    Host, Malformed, Param, Params, Value, Values,
     number::parse_port,
     params::{self, MAX_PARAMS},
     text::{self, TOKEN},
@@ -58,6 +58,14 @@ impl<'a> Via<'a> {
     /// Place of the value in the message.
     pub fn range(&self) -> Range<usize> {
         self.value.range()
+    }
+
+    /// Place of one of its parameters in the message, semicolon included.
+    pub fn place_of(&self, param: &Param<'_>) -> Range<usize> {
+        // A parameter is a piece of the value: where it stands follows from where its bytes are.
+        let offset = (param.text.as_ptr() as usize).saturating_sub(self.value.text().as_ptr() as usize);
+        let start = self.value.range().start + offset;
+        start..start + param.text.len()
     }
 
     /// The value with its header, for [`Value::removal_range`].

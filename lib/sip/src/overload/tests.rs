@@ -117,7 +117,7 @@ impl World {
                     self.lost_later += u64::from(kind == Kind::Later && self.now > 2 * SECOND);
                 }
             }
-            if let Some(turn) = self.controller.advance(self.start + Duration::from_micros(self.now)) {
+            if let (_, Some(turn)) = self.controller.advance(self.start + Duration::from_micros(self.now)) {
                 self.turns.push(turn);
             }
             self.shares.push((self.now, self.controller.share(Standing::Ordinary)));

@@ -6,7 +6,6 @@ use sps_wire::{Message, Response};
 
 use super::check::{self, Refusal};
 use super::context::{Cancel, ClientMachine, Standing};
-use super::receive;
 use super::{Action, Clock, Journal, Leave, Proxy, Ticket};
 use crate::transaction::{self, NonInviteClient, State};
 
@@ -44,7 +43,7 @@ impl<W, J: Journal> Proxy<W, J> {
         let tag = check::stateless_tag(&self.conf, message);
         let response = Response {
             to_tag: Some(&tag),
-            stamp: receive::stamp(message, reply),
+            stamp: self.response_stamp(reply, message),
             ..Response::new(200)
         };
         self.out.clear();

@@ -61,6 +61,8 @@ pub struct Overload {
     pub control: OverloadConf,
     /// Whose word about himself we take: that he sheds load by himself, that a request has priority.
     pub trusts: Trusts,
+    /// Whether we tell neighbours how much to hold back, and hold back what they ask for (RFC 7339).
+    pub feedback: bool,
 }
 
 /// Tells whether a source belongs to somebody the operator knows.

@@ -146,6 +146,10 @@ pub(super) struct Active<W> {
     pub routing: bool,
     /// CANCEL came from upstream, or a 6xx from downstream: no new branch is begun.
     pub cancelled: bool,
+    /// The previous hop is told how much to hold back (RFC 7339).
+    pub asks_for_feedback: bool,
+    /// A branch did not go where it should because the server there asked us to hold back.
+    pub held_back: bool,
     /// CANCEL came from upstream: the answer is 487.
     pub caller_cancelled: bool,
     /// Reason headers, whole lines, for the CANCELs we send (RFC 3326).

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use sps_wire::flow::{Destination, Flow, Transport};
 use sps_wire::uri::Uri;
-use sps_wire::{Edits, Message, Method, Name, NameAddr, Patch, Response};
+use sps_wire::{Edits, Message, Method, Name, NameAddr, OverloadStamp, Patch, Response, ViaStamp};
 
 use super::conf::Conf;
 use super::context::{Active, Branch, Cancel, Client, ClientMachine, Leave, Server, Standing};
@@ -179,6 +179,16 @@ impl<W, J: Journal> Proxy<W, J> {
             self.end_branch(ticket.request, ticket.branch, 503, Bytes::new());
             return self.settle(clock, ticket.request, todo);
         }
+        if !self.may_send(clock, ticket.request, &leave) {
+            // RFC 7339 §5.10: another destination may do, if there is one.
+            if let Some(active) = self.active(ticket.request) {
+                active.held_back = true;
+                if let Some(branch) = active.branches.get_mut(usize::from(ticket.branch)) {
+                    branch.status = 503;
+                }
+            }
+            return todo.push(Action::Walk(ticket));
+        }
         let serial = self.unforeseeable();
         let client = Ticket {
             slot: self.clients.next_place() as u32,
@@ -296,7 +306,7 @@ impl<W, J: Journal> Proxy<W, J> {
             .filter(|context| context.serial == ticket.serial)?;
         let active = context.active.as_deref()?;
         let message = active.message();
-        let stamp = receive::stamp(message, active.flow);
+        let stamp = self.response_stamp(active.flow, message);
         if stamp.is_empty() {
             return Some((message.bytes(), active.flow));
         }
@@ -419,6 +429,10 @@ impl<W> BranchCopy<'_, W> {
             out.extend_from_slice(sent_by.as_bytes());
             out.extend_from_slice(b";branch=");
             branch.write(out);
+            if conf.overload.feedback {
+                // RFC 7339 §4.1, §4.2.
+                out.extend_from_slice(b";oc;oc-algo=\"loss\"");
+            }
             out.extend_from_slice(b"\r\n");
         });
 
@@ -474,7 +488,12 @@ impl<W> BranchCopy<'_, W> {
 
         // §18.2.1: what the transport saw of the previous hop. Step 10: a stream needs Content-Length.
         if let Ok(via) = message.top_via() {
-            receive::stamp(message, active.flow).patch(&via, &mut patch);
+            let stamp = ViaStamp {
+                // RFC 7339 §5.6: what the previous hop asks of us it does not ask of the next.
+                overload: OverloadStamp::Strip,
+                ..receive::stamp(message, active.flow)
+            };
+            stamp.patch(&via, &mut patch);
         }
         if transport.is_reliable() && !message.has(Name::ContentLength) {
             patch.insert_with(start, |out| {

@@ -33,6 +33,7 @@ struct Fresh {
     reply: Flow,
     route: RouteFacts,
     loop_hash: u64,
+    asks_for_feedback: bool,
     breadth: u16,
     kind: Kind,
     duty: Duty,
@@ -167,7 +168,12 @@ impl<W, J: Journal> Proxy<W, J> {
             // It acknowledges a response that we made and forgot.
             return Sorted::Done;
         }
-        if method != Method::Ack && self.shed(clock, flow, reply, message, fingerprint, todo) {
+        let asks_for_feedback = self.asks_for_feedback(message);
+        if asks_for_feedback {
+            let is_new = method != Method::Ack && message.to().is_ok_and(|to| to.tag().is_none());
+            self.saying.count(is_new);
+        }
+        if method != Method::Ack && self.shed(clock, flow, reply, message, fingerprint, asks_for_feedback, todo) {
             return Sorted::Done;
         }
         let loop_hash = check::loop_hash(&self.conf, message);
@@ -231,6 +237,7 @@ impl<W, J: Journal> Proxy<W, J> {
             reply,
             route,
             loop_hash,
+            asks_for_feedback,
             breadth,
             kind,
             duty,
@@ -356,6 +363,8 @@ impl<W, J: Journal> Proxy<W, J> {
             next: None,
             routing: fresh.duty == Duty::Route,
             cancelled: false,
+            asks_for_feedback: fresh.asks_for_feedback,
+            held_back: false,
             caller_cancelled: false,
             cancel_reason: Vec::new(),
         };
@@ -526,7 +535,7 @@ impl<W, J: Journal> Proxy<W, J> {
         let response = Response {
             reason: refusal.reason,
             to_tag: Some(&tag),
-            stamp: stamp(message, flow),
+            stamp: self.response_stamp(flow, message),
             extra: extra.as_ref().map_or(&[], |extra| extra),
             ..Response::new(refusal.status)
         };

@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use sps_wire::flow::Flow;
-use sps_wire::{Message, Method, Name, Patch, Response};
+use sps_wire::{Message, Method, Name, Patch, Response, feedback};
 
 use super::context::{Active, Best, Client, ClientMachine, Server, Standing};
 use super::token::BranchToken;
-use super::{Action, BranchTicket, Clock, Finished, Journal, Proxy, Ticket, best, breadth, check, failover, receive};
+use super::{Action, BranchTicket, Clock, Finished, Journal, Proxy, Ticket, best, breadth, check, failover};
 use crate::guard::Kind;
 use crate::transaction;
 
@@ -92,6 +92,9 @@ impl<W, J: Journal> Proxy<W, J> {
                 machine.on_response(clock.now, status, &self.conf.timers, &mut steps);
             }
             Some(_) | None => stray = true,
+        }
+        if !stray && let Ok(via) = message.top_via() {
+            self.note_feedback(clock, ticket, &via);
         }
         if stray {
             self.counters.stray_responses += 1;
@@ -270,7 +273,7 @@ impl<W, J: Journal> Proxy<W, J> {
                 }
                 // RFC 4320 §4.1: to a request other than INVITE no provisional response but 100 is sent.
                 if invite && status > 100 && !left && self.undecided(request) {
-                    let bytes = self.upstream_copy(message);
+                    let bytes = self.upstream_copy(request, message);
                     self.respond_bytes(clock, request, status, bytes, todo);
                 }
             }
@@ -293,7 +296,7 @@ impl<W, J: Journal> Proxy<W, J> {
                         retry_after: Some(wait),
                     });
                 }
-                let bytes = self.upstream_copy(message);
+                let bytes = self.upstream_copy(request, message);
                 self.branch_failed(clock, ticket, request, branch, status, bytes, status == 503, todo);
             }
         }
@@ -312,7 +315,7 @@ impl<W, J: Journal> Proxy<W, J> {
         message: Message<'_>,
         todo: &mut Vec<Action>,
     ) {
-        let bytes = self.upstream_copy(message);
+        let bytes = self.upstream_copy(request, message);
         let Some(active) = self.active(request) else {
             if invite && let Some(context) = self.context(request) {
                 let reply = context.reply.flow();
@@ -418,7 +421,7 @@ impl<W, J: Journal> Proxy<W, J> {
             self.begin_branches(ticket, todo);
             return;
         }
-        let caller_cancelled = active.caller_cancelled;
+        let (caller_cancelled, held_back) = (active.caller_cancelled, active.held_back);
         let challenges = std::mem::take(&mut active.challenges);
         match active.best.take() {
             Some(Best { status: 487, bytes }) if !bytes.is_empty() => self.decide(clock, ticket, 487, bytes, todo),
@@ -429,6 +432,14 @@ impl<W, J: Journal> Proxy<W, J> {
             Some(Best { status, bytes }) if !bytes.is_empty() && best::upstream_status(status) == status => {
                 let bytes = with_challenges(bytes, status, &challenges);
                 self.decide(clock, ticket, status, bytes, todo);
+            }
+            // RFC 7339 §5.10: nobody answered 503, so that §16.7 does not make it 500.
+            Some(Best { status: 503, bytes }) if held_back && bytes.is_empty() => {
+                let response = Response {
+                    reason: Some("Overload Downstream"),
+                    ..Response::new(503)
+                };
+                self.respond(clock, ticket, &response, todo);
             }
             Some(Best { status, .. }) => {
                 self.respond(clock, ticket, &Response::new(best::upstream_status(status)), todo)
@@ -455,7 +466,7 @@ impl<W, J: Journal> Proxy<W, J> {
         let tag = check::stateless_tag(&self.conf, message);
         let response = Response {
             to_tag: Some(&tag),
-            stamp: receive::stamp(message, active.flow),
+            stamp: self.response_stamp(active.flow, message),
             delay: clock.now.saturating_duration_since(active.received_at),
             ..*response
         };
@@ -554,10 +565,22 @@ impl<W, J: Journal> Proxy<W, J> {
         taken
     }
 
-    /// §16.7 steps 3 and 9: the response without our Via.
-    fn upstream_copy(&mut self, message: Message<'_>) -> Bytes {
+    /// §16.7 steps 3 and 9: the response without our Via; what lower ones say about overload is nobody's business but ours
+    /// (RFC 7339 §5.2, §5.4).
+    fn upstream_copy(&mut self, ticket: Ticket, message: Message<'_>) -> Bytes {
+        let asked = self
+            .context(ticket)
+            .and_then(|context| context.active.as_ref())
+            .is_some_and(|active| active.asks_for_feedback);
+        let feedback = asked.then(|| self.feedback());
         let mut patch = Patch::reuse(message.bytes(), std::mem::take(&mut self.edits));
         patch.remove_first(message, Name::Via, 1);
+        feedback::strip_lower_vias(message, &mut patch);
+        if let Some(feedback) = feedback
+            && let Some(Ok(via)) = message.vias().nth(1)
+        {
+            patch.insert_with(via.range().end, |out| feedback.write(out));
+        }
         self.out.clear();
         patch.write(&mut self.out);
         self.edits = patch.into_edits();

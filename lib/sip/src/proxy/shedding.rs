@@ -101,7 +101,12 @@ impl<W, J: Journal> Proxy<W, J> {
                 });
             }
         }
-        shedding.controller.advance(clock.now)
+        let before = shedding.controller.share(Standing::Ordinary);
+        let (stepped, turn) = shedding.controller.advance(clock.now);
+        if stepped {
+            self.saying.step(clock.unix_ms, before);
+        }
+        turn
     }
 
     /// The controller of overload, for figures.
@@ -115,6 +120,7 @@ impl<W, J: Journal> Proxy<W, J> {
     }
 
     /// Refuses a request that belongs to nothing we know, if it must be. Gives whether it did.
+    #[allow(clippy::too_many_arguments)]
     pub(super) fn shed(
         &mut self,
         clock: Clock,
@@ -122,6 +128,7 @@ impl<W, J: Journal> Proxy<W, J> {
         reply: Flow,
         message: Message<'_>,
         fingerprint: Option<u128>,
+        asks: bool,
         todo: &mut Vec<Action>,
     ) -> bool {
         let mark = fingerprint.map_or(0, |fingerprint| (fingerprint >> 64) as u64);
@@ -137,7 +144,7 @@ impl<W, J: Journal> Proxy<W, J> {
             if !self.shedding.controller.is_active() {
                 return false;
             }
-            let standing = self.standing(flow, message);
+            let standing = self.standing(flow, message, asks);
             if self.shedding.controller.admits(standing, mark) {
                 return false;
             }
@@ -165,7 +172,7 @@ impl<W, J: Journal> Proxy<W, J> {
     }
 
     /// What a new request is worth under overload; sps-proxy(8) has the whole order.
-    fn standing(&self, flow: Flow, message: Message<'_>) -> Standing {
+    fn standing(&self, flow: Flow, message: Message<'_>, asks: bool) -> Standing {
         if message.to().is_ok_and(|to| to.tag().is_some()) {
             if message.has(Name::Route) && self.preprocess_route(flow, message).token.is_some() {
                 return Standing::Begun;
@@ -173,22 +180,16 @@ impl<W, J: Journal> Proxy<W, J> {
             // A dialog that does not show that we let it through.
             return Standing::Preferred;
         }
-        let preferred = self.is_emergency(message)
+        // RFC 7339 §7.2: who holds back by himself sends what is important; but only a known neighbour is believed.
+        let preferred = is_emergency(message)
             || self.is_for_us(message)
-            || (self.conf.overload.trusts.0)(flow.remote.ip()) && (sheds_by_itself(message) || has_priority(message))
+            || (asks || has_priority(message)) && (self.conf.overload.trusts.0)(flow.remote.ip())
             || self.is_of_registered_phone(flow, message);
         if preferred {
             Standing::Preferred
         } else {
             Standing::Ordinary
         }
-    }
-
-    /// RFC 7339 §5.10.1, RFC 5031: an emergency call.
-    fn is_emergency(&self, message: Message<'_>) -> bool {
-        let uri = message.request_uri().unwrap_or_default();
-        uri.get(..SOS.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(SOS))
     }
 
     /// OPTIONS that asks whether we live: who gets 503 takes the whole server out of service.
@@ -212,9 +213,11 @@ impl<W, J: Journal> Proxy<W, J> {
     }
 }
 
-/// RFC 7339 §4.1: its sender lets through by himself only what we ask for. Whether that is to be believed is another question.
-fn sheds_by_itself(message: Message<'_>) -> bool {
-    message.top_via().is_ok_and(|via| via.params.has(b"oc"))
+/// RFC 7339 §5.10.1, RFC 5031: an emergency call.
+pub(super) fn is_emergency(message: Message<'_>) -> bool {
+    let uri = message.request_uri().unwrap_or_default();
+    uri.get(..SOS.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(SOS))
 }
 
 /// RFC 7339 §5.10.1, RFC 4412 §10, RFC 7135: namespaces that stand for emergencies and for who deals with them.

@@ -1,6 +1,7 @@
 //! The core walked through the rules of RFC 3261 §16 with a hand-moved clock: messages in, messages out, no socket.
 
 mod cancelling;
+mod feedback;
 mod forking;
 mod forwarding;
 mod hostile;

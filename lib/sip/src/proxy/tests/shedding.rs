@@ -14,7 +14,7 @@ impl House {
             self.clock.unix_ms += INTERVAL.as_millis() as u64;
             began |= self.core.watch_load(self.clock) == Some(Turn::Began);
         }
-        self.core.waited(Duration::ZERO);
+        self.core.shedding.waited = Duration::ZERO;
         assert!(began && self.core.load().share(Standing::Preferred) >= 1.0);
     }
 
