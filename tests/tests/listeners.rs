@@ -85,6 +85,23 @@ fn access_rules_decide_by_source() {
             let request = agent.request("MESSAGE", uri);
             agent.ask(sps.addr(), &request).status().expect("a response")
         };
+        let ours = format!("sip:{}", sps.addr());
+        for (from, options, register) in [(2, 403, 403), (3, 200, 200), (4, 200, 200)] {
+            let mut agent = Agent::udp(Ipv4Addr::new(127, 0, 0, from).into());
+            let request = agent.request("OPTIONS", &ours);
+            assert_eq!(
+                agent.ask(sps.addr(), &request).status(),
+                Some(options),
+                "OPTIONS from {from}"
+            );
+            let to = sps.uri(&format!("user{from}"));
+            let request = agent.request("REGISTER", &ours).set("To", &format!("<{to}>"));
+            assert_eq!(
+                agent.ask(sps.addr(), &request).status(),
+                Some(register),
+                "REGISTER from {from}"
+            );
+        }
         let (number, user, foreign) = (sps.uri("15550100"), sps.uri("bob"), format!("sip:x@{}", callee.addr()));
         for uri in [&number, &user, &foreign] {
             assert_eq!(ask(2, uri), 403, "denied: {uri}");

@@ -35,7 +35,7 @@ impl WorkerConf {
             message_len: conf.proxy.max_message_len,
             ..Limits::default()
         };
-        let ours = route.clone();
+        let (ours, denied) = (route.clone(), route.clone());
         let keys: Vec<proxy::MacKey> = frozen
             .mac_keys
             .iter()
@@ -70,6 +70,9 @@ impl WorkerConf {
             max_breadth: conf.proxy.max_breadth,
             max_stored_len: conf.proxy.max_stored_len / workers,
             max_targets: route.max_targets,
+            denies: proxy::Denies(Arc::new(move |source| {
+                denied.access_of(source).is_some_and(|rule| !rule.allow)
+            })),
             registrar: conf.registrar.enabled,
             draining: false,
             overload: overload(frozen, &route),

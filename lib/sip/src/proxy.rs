@@ -43,7 +43,7 @@ use smallvec::SmallVec;
 use sps_wire::flow::{Destination, Flow};
 use sps_wire::{Edits, Index, Limits, Message, Response};
 
-pub use conf::{Conf, Fork, Listener, Ours, Overload, Trusts};
+pub use conf::{Conf, Denies, Fork, Listener, Ours, Overload, Trusts};
 pub use context::Leave;
 pub use shedding::{Registrations, Shed};
 pub use token::{BranchToken, Keys, MAGIC_COOKIE, MacKey, RouteToken, Travel};

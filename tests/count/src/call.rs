@@ -88,6 +88,7 @@ impl House {
             max_stored_len: usize::MAX,
             max_targets: 8,
             max_breadth: 60,
+            denies: Default::default(),
             registrar: true,
             draining: false,
             overload: Overload::default(),

@@ -46,6 +46,8 @@ pub struct Conf {
     pub max_stored_len: usize,
     /// Targets of one request at most; the rest of the target set is left out, worst q first.
     pub max_targets: usize,
+    /// Who gets nothing answered by us: neither the registrar nor OPTIONS.
+    pub denies: Denies,
     /// Whether REGISTER for our domains is answered by the registrar behind us.
     pub registrar: bool,
     /// Begins nothing new: requests outside dialogs get 503 with Retry-After (RFC 3261 §21.5.4, design: only while draining).
@@ -79,6 +81,23 @@ impl Default for Trusts {
 impl fmt::Debug for Trusts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Trusts")
+    }
+}
+
+/// Tells whether a source is denied everything by the operator.
+#[derive(Clone)]
+pub struct Denies(pub Arc<dyn Fn(IpAddr) -> bool + Send + Sync>);
+
+impl Default for Denies {
+    /// Nobody.
+    fn default() -> Self {
+        Denies(Arc::new(|_| false))
+    }
+}
+
+impl fmt::Debug for Denies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Denies")
     }
 }
 

@@ -184,6 +184,12 @@ impl<W, J: Journal> Proxy<W, J> {
         }
         let route = self.preprocess_route(flow, message);
         let duty = self.duty(method, message, &route);
+        // What is forwarded is for routing to allow, which knows dialogs.
+        if duty != Duty::Route && (self.conf.denies.0)(flow.remote.ip()) {
+            self.counters.refused += 1;
+            self.refuse(clock, flow, reply, message, &Refusal::plain(403), todo);
+            return Sorted::Done;
+        }
         if let Err(refusal) = check::check_as_server(message, duty == Duty::Ourselves, duty == Duty::Route) {
             self.counters.refused += 1;
             self.refuse(clock, flow, reply, message, &refusal, todo);

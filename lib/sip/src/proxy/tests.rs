@@ -94,6 +94,7 @@ pub(super) fn conf() -> Conf {
         max_breadth: 60,
         max_stored_len: usize::MAX,
         max_targets: 8,
+        denies: Default::default(),
         registrar: true,
         draining: false,
         overload: Overload::default(),

@@ -532,3 +532,20 @@ fn options_for_us_may_bear_what_they_like() {
     );
     house.ends();
 }
+
+/// Who is denied everything is denied the registrar and our own answers, too.
+#[test]
+fn who_is_denied_can_neither_register_nor_ask() {
+    let mut house = house_with(sps_sip::proxy::Conf {
+        denies: sps_sip::proxy::Denies(std::sync::Arc::new(|source| {
+            source == std::net::Ipv4Addr::new(10, 0, 0, 1)
+        })),
+        ..conf()
+    });
+    for method in ["REGISTER", "OPTIONS"] {
+        let text = request(method, "sip:example.com", "a", "");
+        assert_eq!(lines(&house.feed(CALLER, &text)), ["SIP/2.0 403 Forbidden"], "{method}");
+        let sent = house.feed("10.0.0.7:5060", &text.replace("10.0.0.1", "10.0.0.7"));
+        assert_eq!(count(&sent, "SIP/2.0 403"), 0, "{method}");
+    }
+}
