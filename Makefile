@@ -24,7 +24,7 @@ RUN_DOMAIN ?= localhost
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 PROGRAMS := sps-master sps-proxy sps-registrar sps-tls spsctl spsroute
 TOOLS := spsctl spsroute
-PEERS := sip-tester sipsak baresip kamailio kamailio-tls-modules openssl tshark groff-base valgrind
+PEERS := sip-tester sipsak baresip kamailio bind9 kamailio-tls-modules openssl tshark groff-base valgrind
 # Where install takes the programs from; another place than the release folder is not built first.
 BIN ?= $(TARGET)/release
 SKIPS := $(TARGET)/skips.txt

@@ -16,6 +16,7 @@ pub mod kamailio;
 #[path = "../bench/load/mod.rs"]
 pub mod load;
 pub mod message;
+pub mod named;
 pub mod net;
 pub mod next_hop;
 pub mod pcap;

@@ -79,8 +79,13 @@ impl Uas {
 
     /// Refuses every request with this status.
     pub fn refusing(ip: IpAddr, status: u16, reason: &str) -> Uas {
+        Uas::refusing_as(Agent::udp(ip), status, reason)
+    }
+
+    /// The same at a given end.
+    pub fn refusing_as(agent: Agent, status: u16, reason: &str) -> Uas {
         let reason = reason.to_owned();
-        Uas::scripted(Agent::udp(ip), move |message| match message.method() {
+        Uas::scripted(agent, move |message| match message.method() {
             Some("ACK") | None => Vec::new(),
             Some(_) => vec![message.response(status, &reason).to_tag("refused")],
         })
@@ -88,8 +93,13 @@ impl Uas {
 
     /// Rings and never answers; a CANCEL gets 200, its INVITE 487.
     pub fn ringing(ip: IpAddr) -> Uas {
+        Uas::ringing_as(Agent::udp(ip))
+    }
+
+    /// The same at a given end.
+    pub fn ringing_as(agent: Agent) -> Uas {
         let mut ringing: Option<Message> = None;
-        Uas::scripted(Agent::udp(ip), move |message| match message.method() {
+        Uas::scripted(agent, move |message| match message.method() {
             Some("INVITE") => {
                 ringing = Some(message.clone());
                 vec![message.response(180, "Ringing").to_tag("rings")]

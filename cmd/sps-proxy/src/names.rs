@@ -143,4 +143,4 @@ pub async fn answer(resolver: &Resolver, ask: Ask, notes: Option<Notes>) -> Reso
     }
 }
 
-static UNRESOLVED: RateLimit = RateLimit::per_second(1);
+static UNRESOLVED: RateLimit = RateLimit::per_second(5);

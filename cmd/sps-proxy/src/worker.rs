@@ -458,6 +458,8 @@ impl Worker {
 
     /// §18.2.2: the connection a request came by is gone; its response takes a new one to where the Via says. Nothing else
     /// does: a request that was to take that flow is lost with it.
+    ///
+    /// Departs from RFC 3263 §5: a name in Via is not looked up, it would let anybody aim our responses at a third party.
     fn reply_anew(&mut self, flow: Flow, response: bytes::Bytes) -> bool {
         let Some(destination) = via_destination(&response, flow) else {
             return false;

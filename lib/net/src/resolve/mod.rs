@@ -193,6 +193,8 @@ pub struct ResolveCounters {
     pub failed: u64,
     /// Lookups refused as [`ResolveError::Busy`].
     pub refused: u64,
+    /// Domains that offered TLS by NAPTR and then did not any more.
+    pub downgrades: u64,
     /// Lookups under way now.
     pub in_flight: u64,
 }

@@ -1,6 +1,7 @@
 //! The resolver of a worker: the way of RFC 3263 §4 from a host to destinations.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,6 +25,10 @@ struct Shared {
     total_timeout: Duration,
     offers: Vec<Offer>,
     random: RefCell<Box<dyn FnMut() -> u64>>,
+    /// Domains that offered TLS when they were last asked, the oldest first.
+    with_tls: RefCell<VecDeque<Arc<str>>>,
+    /// How many do so no more.
+    downgrades: Cell<u64>,
 }
 
 impl Resolver {
@@ -47,6 +52,8 @@ impl Resolver {
             total_timeout: conf.total_timeout,
             offers: conf.offers.clone(),
             random: RefCell::new(random),
+            with_tls: RefCell::default(),
+            downgrades: Cell::default(),
         };
         Resolver {
             shared: Rc::new(shared),
@@ -55,7 +62,10 @@ impl Resolver {
 
     /// The figures.
     pub fn counters(&self) -> ResolveCounters {
-        self.shared.lookups.counters()
+        ResolveCounters {
+            downgrades: self.shared.downgrades.get(),
+            ..self.shared.lookups.counters()
+        }
     }
 }
 
@@ -83,6 +93,31 @@ impl Resolve for Resolver {
         Box::pin(async move { question.find().await })
     }
 }
+
+impl Shared {
+    /// RFC 3263 §7: a domain that offered TLS and does not any more may be somebody's forgery. The operator is told, once.
+    fn look_after_tls(&self, name: &Arc<str>, has_tls: bool) {
+        let mut with_tls = self.with_tls.borrow_mut();
+        let known = with_tls.iter().position(|known| known == name);
+        match (known, has_tls) {
+            (None, true) => {
+                if with_tls.len() >= MAX_WITH_TLS {
+                    with_tls.pop_front();
+                }
+                with_tls.push_back(Arc::clone(name));
+            }
+            (Some(at), false) => {
+                with_tls.remove(at);
+                self.downgrades.set(self.downgrades.get() + 1);
+                tracing::warn!(domain = %name, "offered TLS by NAPTR and does not any more");
+            }
+            (None, false) | (Some(_), true) => {}
+        }
+    }
+}
+
+/// Domains with TLS that are remembered.
+const MAX_WITH_TLS: usize = 256;
 
 /// One question, from the host to its destinations.
 struct Question {
@@ -124,8 +159,13 @@ impl Question {
         let offers = &self.shared.offers;
         if self.wanted.naptr && self.wanted.transport.is_none() {
             // A server that chokes on NAPTR may still know SRV, which every domain must have beside it (§4.1).
-            if let Ok(Answer::Naptr(records)) = self.one(Kind::Naptr, &self.name).await {
+            let found = self.one(Kind::Naptr, &self.name).await;
+            if let Err(ResolveError::NotFound) = &found {
+                self.shared.look_after_tls(&self.name, false);
+            }
+            if let Ok(Answer::Naptr(records)) = found {
                 let chosen = select::choose(&records, &self.wanted, offers);
+                self.shared.look_after_tls(&self.name, chosen.has_tls);
                 self.note(|| {
                     let names: Vec<&str> = chosen.services.iter().map(|service| &*service.name).collect();
                     let used = if names.is_empty() {

@@ -41,6 +41,8 @@ pub(super) struct Chosen {
     pub services: Vec<Service>,
     /// The domain speaks SIP and says by what, whether we have that or not.
     pub speaks_sip: bool,
+    /// TLS is among what it says.
+    pub has_tls: bool,
 }
 
 /// RFC 3263 §4.1: the services that we can use, in the domain's order (RFC 3403 §4.1: order, then preference).
@@ -49,7 +51,7 @@ pub(super) struct Chosen {
 /// that lead to the root are none of this application's.
 pub(super) fn choose(records: &[Naptr], wanted: &Wanted, offers: &[Offer]) -> Chosen {
     let mut ours: Vec<(&Naptr, Transport)> = Vec::new();
-    let mut speaks_sip = false;
+    let (mut speaks_sip, mut has_tls) = (false, false);
     for record in records.iter().take(MAX_RECORDS) {
         if !record.flags.eq_ignore_ascii_case(b"s") || record.replacement.is_empty() {
             continue;
@@ -59,6 +61,7 @@ pub(super) fn choose(records: &[Naptr], wanted: &Wanted, offers: &[Offer]) -> Ch
         };
         speaks_sip = true;
         let Some(transport) = transport else { continue };
+        has_tls |= transport == Transport::Tls;
         if (transport == Transport::Tls || !wanted.secure) && offers.iter().any(|offer| offer.transport == transport) {
             ours.push((record, transport));
         }
@@ -74,7 +77,11 @@ pub(super) fn choose(records: &[Naptr], wanted: &Wanted, offers: &[Offer]) -> Ch
             services.push(service);
         }
     }
-    Chosen { services, speaks_sip }
+    Chosen {
+        services,
+        speaks_sip,
+        has_tls,
+    }
 }
 
 /// `None`: no SIP at all. `Some(None)`: SIP by something we do not know (SCTP, WebSocket, or nonsense such as TLS over UDP).

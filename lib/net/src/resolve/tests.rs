@@ -271,6 +271,46 @@ async fn a_domain_may_decline() {
     .await;
 }
 
+/// RFC 3263 §7
+#[tokio::test]
+async fn a_domain_that_takes_back_its_tls_is_told_of() {
+    local(async {
+        let scene = scene(DnsConf::default());
+        let naptr = |services: &[&str]| {
+            let record = |services: &&str| super::select::Naptr {
+                order: 1,
+                preference: 1,
+                flags: b"s"[..].into(),
+                services: services.as_bytes().into(),
+                replacement: "_sip._udp.a.example".into(),
+            };
+            Found {
+                outcome: Ok(Answer::Naptr(services.iter().map(record).collect())),
+                keep_for: Some(Duration::ZERO),
+            }
+        };
+        let none = || Found::error(ResolveError::NotFound);
+        for (found, downgrades) in [
+            (naptr(&["SIP+D2U"]), 0),
+            (naptr(&["SIPS+D2T", "SIP+D2U"]), 0),
+            (naptr(&["SIP+D2U", "SIPS+D2T"]), 0),
+            (naptr(&["SIP+D2U"]), 1),
+            (naptr(&["SIP+D2U"]), 1),
+            (naptr(&["SIPS+D2T"]), 1),
+            (none(), 2),
+        ] {
+            let (resolver, asked) = (scene.resolver.clone(), Wanted::new("a.example"));
+            let asking = spawn_local(async move { resolver.resolve(&asked, None).await });
+            settle().await;
+            scene.hand.answer("NAPTR a.example", found);
+            settle().await;
+            asking.abort();
+            assert_eq!(scene.resolver.counters().downgrades, downgrades);
+        }
+    })
+    .await;
+}
+
 /// Weights are drawn at each use, from what is remembered.
 #[tokio::test]
 async fn weights_are_drawn_anew_each_time() {
