@@ -460,6 +460,7 @@ impl Worker {
     /// does: a request that was to take that flow is lost with it.
     ///
     /// Departs from RFC 3263 §5: a name in Via is not looked up, it would let anybody aim our responses at a third party.
+    /// Departs from §18.2.2 by the same: if that connection fails too, the client repeats its request or gives up.
     fn reply_anew(&mut self, flow: Flow, response: bytes::Bytes) -> bool {
         let Some(destination) = via_destination(&response, flow) else {
             return false;

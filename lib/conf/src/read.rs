@@ -237,6 +237,8 @@ fn server(mut section: Section, notes: &mut Notes) -> (Server, std::ops::Range<u
 pub(crate) const DEFAULT_USER: &str = "sps";
 pub(crate) const DEFAULT_TLS_USER: &str = "sps-tls";
 
+/// Departs from §18.2.1: UDP may be listened on without TCP at the same place, for an operator may have closed that to the world;
+/// what `spsctl init` writes has both.
 fn listen(mut section: Section, notes: &mut Notes) -> Option<Listen> {
     let transport = section.choice(
         notes,

@@ -28,7 +28,7 @@ pub fn test_fault(name: &str) -> Option<String> {
     let sources = files.iter().filter_map(|file| fs::read_to_string(file).ok());
     match sources.filter_map(|source| attributes(&source, function)).next() {
         None => Some(format!("{name}: no such function there")),
-        Some(found) if !found.contains("test]") => Some(format!("{name} is no test")),
+        Some(found) if !found.contains("test]") && !found.contains("::test(") => Some(format!("{name} is no test")),
         Some(found) if found.contains("#[ignore") => Some(format!("{name} is not run")),
         Some(_) => None,
     }

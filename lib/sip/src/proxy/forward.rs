@@ -508,6 +508,9 @@ impl<W> BranchCopy<'_, W> {
 
     /// §16.6 step 4: one Record-Route; two where the request leaves by another listener than it came by, so that each side
     /// finds the one it can reach on its side (RFC 5658 §3).
+    ///
+    /// Departs from RFC 5658 §6.2: towards TLS it says `transport=tls` and not `sips:`, which would oblige the other end to a SIPS
+    /// contact (RFC 3261 §12.1.1) that phones which call without TLS could not reach; every stack knows what is meant.
     fn write_record_route(&self, leaving: usize, message: Message<'_>, patch: &mut Patch<'_>) {
         let BranchCopy {
             conf,

@@ -468,6 +468,8 @@ impl<W, J: Journal> Proxy<W, J> {
         uri.is_sip() && (self.conf.ours.0)(uri)
     }
 
+    /// Departs from RFC 5626 §5.3.1: a token that does not hold is not answered by 403 but ignored: the request is then outside of any
+    /// dialog and needs leave like all others. Keys change and dialogs outlive them.
     fn read_route_token(&self, uri: &Uri<'_>, message: Message<'_>) -> Option<(super::RouteToken, Travel)> {
         let from = message.from().ok()?;
         let to = message.to().ok()?;

@@ -617,7 +617,9 @@ fn instance_and_reg_id_are_kept() {
     let mut bench = Bench::new();
     let instance = "<urn:uuid:00000000-0000-1000-8000-000A95A0E128>";
     let contact = format!("Contact: <sip:a@192.0.2.7>;+sip.instance=\"{instance}\";reg-id=2");
-    let reply = bench.register("a", 1, &[&contact]);
+    let reply = bench.register("a", 1, &[&contact, "Supported: outbound, path"]);
+    // §6: outbound is not offered.
+    assert!(reply.all("Require").is_empty() && reply.all("Flow-Timer").is_empty());
     assert_eq!(
         reply.all("Contact"),
         [format!(
@@ -628,6 +630,9 @@ fn instance_and_reg_id_are_kept() {
         (bench.kept[0].instance_id.as_deref(), bench.kept[0].reg_id),
         (Some(instance.as_bytes()), Some(2))
     );
+    // §6: "MUST be prepared to receive, simultaneously for the same AOR", bindings with and without.
+    let reply = bench.register("b", 1, &["Contact: <sip:a@192.0.2.8>"]);
+    assert_eq!((reply.all("Contact").len(), bench.kept.len()), (2, 2));
 }
 
 /// RFC 3581 and §18.1.2: the flow is kept where it leads to the phone, and where the phone sits if it does not know itself.

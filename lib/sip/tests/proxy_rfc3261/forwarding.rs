@@ -10,15 +10,44 @@ use crate::house::*;
 fn what_may_not_stand_in_a_request_uri_is_removed_from_the_targets() {
     let mut house = house();
     house.targets = vec![place(
-        "sip:bob@10.0.0.2;method=BYE;user=phone?Subject=x&Priority=y",
+        "sip:bob@10.0.0.2;x-odd=1;method=BYE;user=phone;transport=udp;maddr=10.0.0.2;ttl=1?Subject=x&Priority=y",
         1000,
         &["10.0.0.2:5060"],
     )];
     let sent = house.feed(CALLER, &invite());
     assert_eq!(
         only(&sent, "INVITE").first_line(),
-        "INVITE sip:bob@10.0.0.2;user=phone SIP/2.0"
+        "INVITE sip:bob@10.0.0.2;x-odd=1;user=phone;transport=udp;maddr=10.0.0.2;ttl=1 SIP/2.0"
     );
+    assert_eq!(
+        only(&sent, "INVITE").header("Subject"),
+        [""; 0],
+        "§19.1.5: no header is taken from a contact"
+    );
+    house.ends();
+}
+
+/// §20.7, §20.28: credentials hold commas; several lines of them "MUST NOT be combined into a single header line".
+#[test]
+fn credentials_stay_lines_of_their_own() {
+    let mut house = house();
+    let lines = [
+        "Authorization: Digest username=\"a\", realm=\"one\"",
+        "Authorization: Digest username=\"a\", realm=\"two\"",
+        "Proxy-Authorization: Digest username=\"a\", realm=\"three\"",
+        "Proxy-Authorization: Digest username=\"a\", realm=\"four\"",
+    ];
+    let sent = house.feed(
+        CALLER,
+        &request("INVITE", "sip:bob@example.com", "a", &(lines.join("\r\n") + "\r\n")),
+    );
+    let forwarded = only(&sent, "INVITE");
+    let found: Vec<&str> = forwarded
+        .text
+        .lines()
+        .filter(|line| line.contains("uthorization: "))
+        .collect();
+    assert_eq!(found, lines);
     house.ends();
 }
 

@@ -258,7 +258,7 @@ impl House {
         } else {
             let hop = walk.remove(0);
             let (kind, addr) = match hop.split_once(':') {
-                Some(("tcp", addr)) => ("tcp", addr),
+                Some((kind @ ("tcp" | "tls"), addr)) => (kind, addr),
                 _ => ("udp", hop),
             };
             Ok(match flow_of(hop) {

@@ -120,3 +120,23 @@ fn of_three_routes_of_ours_two_are_taken_off() {
     assert_eq!(only(&sent, "INFO").header("Route").len(), 1);
     house.ends();
 }
+
+/// RFC 5658 §6.2, from which this departs: the side that speaks TLS is marked by `transport=tls`, so that its next request comes
+/// over TLS, and not by `sips:`, which would oblige the callee to a SIPS contact.
+#[test]
+fn towards_tls_a_record_route_says_so() {
+    let mut with_tls = conf();
+    with_tls.listeners.push(sps_sip::proxy::Listener {
+        transport: Transport::Tls,
+        addr: "127.0.0.1:5061".parse().expect("an address"),
+        sent_by: "127.0.0.1:5061".to_owned(),
+    });
+    let mut house = house_with(with_tls);
+    house.targets = vec![place("", 1000, &["tls:10.0.0.2:5061"])];
+    let sent = house.feed(CALLER, &invite());
+    assert_eq!(
+        places(only(&sent, "INVITE")),
+        ["sip:127.0.0.1:5061;transport=tls;lr", "sip:127.0.0.1:5060;lr"]
+    );
+    house.ends();
+}

@@ -403,6 +403,33 @@ fn a_slow_non_invite_is_answered_100_when_timer_e_reaches_t2() {
     house.ends();
 }
 
+/// RFC 4320 §4.1: "Without regard to transport"
+#[test]
+fn over_tcp_too_a_slow_non_invite_is_answered_100() {
+    let mut house = house();
+    let text = request("MESSAGE", "sip:bob@example.com", "a", "").replace("SIP/2.0/UDP", "SIP/2.0/TCP");
+    house.feed_by(sps_wire::flow::Transport::Tcp, "10.0.0.1:40000", &text);
+    assert_eq!(count(&house.pass_ms(3_400), "SIP/2.0"), 0);
+    assert_eq!(count(&house.pass_ms(200), "SIP/2.0 100 Trying"), 1);
+    house.ends();
+}
+
+/// RFC 3327 §5.2: a REGISTER for another domain and its response pass with the Path of others as it is, in both directions.
+#[test]
+fn the_path_of_a_registration_passes_both_ways() {
+    let mut house = house();
+    house.targets = vec![place("", 1000, &["10.0.0.9:5060"])];
+    let path = "Path: <sip:edge.example.net;lr>;x=\"a,b\" , <sip:p0.example.net;lr>\r\n";
+    let more = format!("Supported: path\r\n{path}");
+    let sent = house.feed(CALLER, &request("REGISTER", "sip:example.net", "a", &more));
+    let forwarded = only(&sent, "REGISTER").clone();
+    assert!(forwarded.text.contains(&more), "{}", forwarded.text);
+    assert_eq!(forwarded.header("Path").len(), 1, "none of ours");
+    let sent = house.feed("10.0.0.9:5060", &answer_with(&forwarded, "200 OK", path));
+    assert!(sent[0].text.contains(path), "{}", sent[0].text);
+    house.ends();
+}
+
 /// §8.2.6.1: a 100 that comes late says how late.
 #[test]
 fn a_late_100_tells_its_delay_in_the_timestamp() {
@@ -484,7 +511,7 @@ fn a_response_passes_with_all_its_fields_and_its_body() {
     let text = answer_with(
         &forwarded,
         "183 Session Progress",
-        "X-Odd:  a ,, b\t;\r\n more\r\nRSeq: 1\r\n",
+        "X-Odd:  a ,, b\t;\r\n more\r\nRSeq: 1\r\nWarning: 399 x \"retry elsewhere\"\r\n",
     )
     .replace("Content-Length: 0\r\n\r\n", "Content-Length: 4\r\n\r\nv=0\n");
     let sent = house.feed(&forwarded.to, &text);

@@ -173,6 +173,11 @@ fn our_own_responses_are_built_by_the_book() {
         assert_eq!(response.header("From"), ["<sip:alice@example.com>;tag=caller"]);
         assert_eq!(response.header("Call-ID"), ["call-1"]);
         assert_eq!(response.header("CSeq"), ["1 INVITE"]);
+        assert_eq!(response.header("Content-Length"), ["0"], "§20.14");
+        // §20: what is mandatory, and nothing that does not apply.
+        let known = ["Via", "From", "To", "Call-ID", "CSeq", "Timestamp", "Content-Length"];
+        let mut names = response.text.lines().skip(1).filter_map(|line| line.split_once(':'));
+        assert!(names.all(|(name, _)| known.contains(&name)), "{}", response.text);
     }
     assert_eq!(trying.header("To"), ["<sip:bob@example.com>"]);
     assert!(failure.header("To")[0].starts_with("<sip:bob@example.com>;tag="));
