@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use sps_tests::dns::Dns;
 use sps_tests::named::Named;
 use sps_tests::net::{V4, V6, free_addr, free_port, has_v6};
+use sps_tests::tls::{Authority, TlsEnd};
 use sps_tests::{Agent, Instance, Options, Uas, bounded, need, skip, wait_until};
 
 const fn loopback(last: u8) -> IpAddr {
@@ -165,6 +166,62 @@ fn each_way_from_a_uri_to_a_destination() {
         ] {
             assert!(said.contains(&words), "{words:?} in {said}");
         }
+    });
+}
+
+/// RFC 3263 §4.1: the domain's preference for TLS is followed where we have TLS, and by nothing else where the URI is a SIPS URI. RFC 5922
+/// §4: the certificate is for the domain that was asked for, not for the host that records led to.
+#[test]
+fn a_domain_that_prefers_tls_is_called_by_tls() {
+    need!("named");
+    bounded(|| {
+        let folder = folder();
+        let authority = Authority::new();
+        authority.issue_for("sps.test").write(folder.path(), "own");
+        std::fs::write(folder.path().join("ca.pem"), authority.pem()).expect("a file can be written");
+        let end = |name: &str| TlsEnd::new(&authority, "sps.test", &authority.issue_for(name), false);
+        let by_tls = Uas::answering_as(Agent::tls(FIRST, end("secure.sps.example")), "tls");
+        let other = Uas::answering_as(Agent::tls(FIRST, end("one.sps.example")), "host");
+        let by_udp = Uas::answering(SECOND);
+        let (tls, udp, wrong) = (by_tls.addr().port(), by_udp.addr().port(), other.addr().port());
+        let named = Named::start(
+            folder.path(),
+            &format!(
+                "secure NAPTR 10 1 \"s\" \"SIPS+D2T\" \"\" _sips._tcp.secure\n\
+                 secure NAPTR 20 1 \"s\" \"SIP+D2U\" \"\" _sip._udp.secure\n\
+                 _sips._tcp.secure SRV 1 0 {tls} one\n_sip._udp.secure SRV 1 0 {udp} two\n\
+                 _sips._tcp.wrong SRV 1 0 {wrong} one\n_sip._udp.wrong SRV 1 0 {udp} two\n\
+                 one A {FIRST}\ntwo A {SECOND}\n"
+            ),
+        );
+        let dir = folder.path().display();
+        let listener = free_addr(V4);
+        let sections = format!(
+            "[[listen]]\ntransport = \"tls\"\naddress = \"{}\"\nport = {}\n[tls]\nca = \"{dir}/ca.pem\"\n\
+             [[tls.certificate]]\ncertificate = \"{dir}/own.pem\"\nkey = \"{dir}/own.key\"\n",
+            listener.ip(),
+            listener.port()
+        );
+        let with_tls = Instance::start(asking(&[named.addr()], "", "").section(&sections));
+        let without = Instance::start(asking(&[named.addr()], "", ""));
+        let mut udp_agent = Agent::udp(V4);
+        let mut tls_agent = Agent::tls(V4, end("phone.test"));
+        let ask = |agent: &mut Agent, to: SocketAddr, uri: &str| {
+            let request = agent.request("MESSAGE", uri);
+            agent.ask(to, &request).status()
+        };
+        let asked = |uas: &Uas| uas.requests("MESSAGE").len();
+        let secure = "sip:x@secure.sps.example";
+        assert_eq!(ask(&mut udp_agent, with_tls.addr(), secure), Some(200));
+        assert_eq!((asked(&by_tls), asked(&by_udp)), (1, 0));
+        assert_eq!(ask(&mut tls_agent, listener, "sips:x@secure.sps.example"), Some(200));
+        assert_eq!((asked(&by_tls), asked(&by_udp)), (2, 0));
+        // Nothing but TLS will do, and the certificate is for somebody else.
+        assert_eq!(ask(&mut tls_agent, listener, "sips:x@wrong.sps.example"), Some(500));
+        assert_eq!((asked(&other), asked(&by_udp)), (0, 0));
+        // Without TLS the next best.
+        assert_eq!(ask(&mut udp_agent, without.addr(), secure), Some(200));
+        assert_eq!((asked(&by_tls), asked(&by_udp)), (2, 1));
     });
 }
 
