@@ -95,7 +95,7 @@ fn access_rules_decide_by_source() {
                 "OPTIONS from {from}"
             );
             let to = sps.uri(&format!("user{from}"));
-            let request = agent.request("REGISTER", &ours).set("To", &format!("<{to}>"));
+            let request = agent.request("REGISTER", &ours).set("To", format!("<{to}>"));
             assert_eq!(
                 agent.ask(sps.addr(), &request).status(),
                 Some(register),
