@@ -431,6 +431,7 @@ fn to_core(mut target: sps_route::Target, received: &[u8]) -> Target<Walk> {
         q: target.q,
         path: target.path.drain(..).map(Bytes::from).collect(),
         flow: target.flow,
+        secure: false,
         walk: target.take_walk(),
     }
 }

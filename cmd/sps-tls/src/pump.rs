@@ -38,7 +38,14 @@ where
     let mut alarm: Option<Pin<Box<Sleep>>> = None;
     poll_fn(|cx| {
         let came_in = inward.poll(cx, &mut tls, &mut plain);
+        // Reading may make TLS itself say something: an alert, a new key.
+        let said = Pin::new(&mut tls).poll_flush(cx);
         let went_out = outward.poll(cx, &mut plain, &mut tls);
+        if let Poll::Ready(Err(error)) = said
+            && !outward.shut
+        {
+            return Poll::Ready(End::Tls(error));
+        }
         match (came_in, went_out) {
             (Poll::Ready(Err(Fault::Reading(error))), _) | (_, Poll::Ready(Err(Fault::Writing(error)))) => {
                 return Poll::Ready(End::Tls(error));

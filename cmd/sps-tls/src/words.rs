@@ -48,7 +48,9 @@ fn certificate_words(error: &CertificateError) -> String {
             "it is not valid yet (are the clocks right?)".into()
         }
         CertificateError::UnknownIssuer => "no CA that we believe has signed it (ca in [tls])".into(),
-        CertificateError::BadSignature => "its signature is wrong".into(),
+        CertificateError::BadSignature => {
+            "no CA that we believe has signed it: one of that name is known and has another key (ca in [tls])".into()
+        }
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             "it is not made for this (extendedKeyUsage)".into()
         }

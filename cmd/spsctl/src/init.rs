@@ -44,12 +44,35 @@ pub fn run(paths: &Paths, out: Output, domain: Option<String>, listen: Vec<Liste
         let _ = fs::remove_file(&paths.config);
         return Err(error).or_fail(Exit::Io, what);
     }
+    if let Some(note) = missing_certificate(paths, &text) {
+        out.note(&note);
+    }
     out.note(&format!(
         "wrote {}; next: spsctl{} start",
         paths.config.display(),
         root_argument(paths)
     ));
     Ok(())
+}
+
+/// What is still missing where TLS is to be spoken, and one way to get it.
+fn missing_certificate(paths: &Paths, text: &str) -> Option<String> {
+    let (conf, _) = Config::parse(&paths.config, text).ok()?;
+    let first = conf.tls.certificate.first().filter(|_| conf.speaks_tls())?;
+    let (certificate, key) = (paths.beside_config(&first.certificate), paths.beside_config(&first.key));
+    if certificate.exists() && key.exists() {
+        return None;
+    }
+    let (certificate, key) = (certificate.display(), key.display());
+    let folder = paths.beside_config(std::path::Path::new("tls"));
+    Some(format!(
+        "TLS needs a certificate and its key before SPS can start:\n  {certificate}\n  {key}\n\
+         from your CA, or, to try it out, one that nobody else believes:\n  \
+         mkdir -p {folder}; (umask 077; openssl req -x509 -newkey rsa:2048 -nodes -days 365 -subj /CN={domain} \
+         -addext subjectAltName=URI:sip:{domain},DNS:{domain} -keyout {key} -out {certificate})",
+        folder = folder.display(),
+        domain = conf.server.domain,
+    ))
 }
 
 /// As the operator has to repeat it.

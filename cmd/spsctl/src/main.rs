@@ -8,13 +8,14 @@ mod registration;
 mod start;
 mod status;
 mod stop;
+mod tls;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use sps_cli::{Exit, Failure, GlobalArgs, Shell};
-use sps_conf::{Config, Level, Listen};
+use sps_conf::{Config, Level, Listen, Paths};
 use sps_ipc::operator::Request;
 
 /// Runs the SIP proxy suite SPS and looks after its registrations
@@ -58,6 +59,9 @@ enum Command {
     /// Show and change registrations
     #[command(subcommand)]
     Registration(registration::Command),
+    /// Show TLS connections
+    #[command(subcommand)]
+    Tls(tls::Command),
     /// Open the log files anew, or write more or less into them
     #[command(subcommand)]
     Log(LogCommand),
@@ -104,13 +108,14 @@ fn main() -> ExitCode {
             Command::Start { foreground: false } => start::background(&paths, out),
             Command::Stop { timeout } => stop::run(&paths, out, timeout),
             Command::Status => status::run(&paths, out),
-            Command::Check { file } => check(file.as_ref().unwrap_or(&paths.config), out),
+            Command::Check { file } => check(paths, file, out),
             Command::Reload => {
                 master::order(&paths, out, &Request::Reload)?;
                 out.note("the new configuration is in force");
                 Ok(())
             }
             Command::Registration(command) => registration::run(&paths, out, command),
+            Command::Tls(command) => tls::run(&paths, out, &command),
             Command::Log(LogCommand::Reopen) => master::order(&paths, out, &Request::LogReopen),
             Command::Log(LogCommand::Level { target, level }) => {
                 let (daemon, module) = match target.split_once("::") {
@@ -124,9 +129,21 @@ fn main() -> ExitCode {
     })
 }
 
-/// Tells every problem of a file, warnings too.
-fn check(file: &std::path::Path, out: sps_cli::Output) -> Result<(), Failure> {
-    let (_, warnings) = Config::load_noting(file)?;
+/// Tells every problem of a file and of those it names, warnings too.
+fn check(mut paths: Paths, file: Option<PathBuf>, out: sps_cli::Output) -> Result<(), Failure> {
+    if let Some(file) = file {
+        // What it names lies beside it.
+        paths.config = std::path::absolute(&file).unwrap_or(file);
+    }
+    let file = &paths.config;
+    let (conf, warnings) = Config::load_noting(file)?;
+    match conf.tls_material(&paths) {
+        Err(error) if error.denied && !rustix::process::geteuid().is_root() => {
+            out.note(&format!("{error}; not looked at (root may)"));
+        }
+        Err(error) => return fail(Exit::Config, error.to_string()),
+        Ok(_) => {}
+    }
     if !warnings.is_empty() {
         out.note(&warnings.to_string());
     }

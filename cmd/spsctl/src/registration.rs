@@ -97,7 +97,7 @@ pub fn run(paths: &Paths, out: Output, command: Command) -> Result<(), Failure> 
 /// Who knows the registrations.
 enum Registry {
     Daemon(Asker),
-    Files(Files),
+    Files(Box<Files>),
 }
 
 /// How long a registrar that is being started again may take.
@@ -117,7 +117,7 @@ impl Registry {
                             .iter()
                             .any(|orphan| orphan.name == "sps-registrar");
                     if !runs {
-                        return Files::open(paths).map(Self::Files);
+                        return Files::open(paths).map(|files| Self::Files(Box::new(files)));
                     }
                     if Instant::now() >= deadline {
                         return fail(Exit::Unavailable, "sps-registrar does not run")

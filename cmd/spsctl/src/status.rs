@@ -13,6 +13,7 @@ use sps_mapped::{BlockSnapshot, CountersReader};
 
 use crate::fail;
 use crate::master::{self, Master};
+use crate::tls;
 
 /// What `--json` prints; the names are those of spsctl(1) and stay.
 #[derive(Debug, Serialize)]
@@ -30,6 +31,8 @@ struct Shown {
     open_files_limit: Option<u64>,
     clock_jumps: Option<u64>,
     disks: Vec<ShownDisk>,
+    /// Null where TLS is not spoken.
+    tls: Option<tls::Shown>,
     /// By block (a daemon, a worker), then by name.
     counters: BTreeMap<String, BTreeMap<String, u64>>,
 }
@@ -119,6 +122,7 @@ fn without_master(paths: &Paths, out: Output) -> Result<(), Failure> {
         open_files_limit: None,
         clock_jumps: None,
         disks: disks(paths),
+        tls: None,
         counters: BTreeMap::new(),
     };
     if out.is_json() || !orphans.is_empty() {
@@ -148,6 +152,7 @@ fn shown(paths: &Paths, status: operator::Status) -> Shown {
         open_files_limit: Some(status.open_files_limit),
         clock_jumps: Some(status.clock_jumps),
         disks: disks(paths),
+        tls: tls::state(paths),
         // No page yet: nobody has counted anything.
         counters: counters.map(|reader| by_name(reader.snapshot())).unwrap_or_default(),
     }
@@ -229,6 +234,21 @@ fn show(out: Output, shown: &Shown) -> Result<(), Failure> {
         text.push('\n');
         text.push_str(&table.to_string());
     }
+    for certificates in shown.tls.iter().map(|tls| &tls.certificates) {
+        let mut table = Table::new(["certificate", "names", "expires in"]).right([2]);
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default();
+        for certificate in certificates {
+            let left = match certificate.days_left(now.as_secs().cast_signed()) {
+                0.. => format!("{} days", certificate.days_left(now.as_secs().cast_signed())),
+                _ => "EXPIRED".into(),
+            };
+            table.row([certificate.file.clone(), certificate.names.join(" "), left]);
+        }
+        text.push('\n');
+        text.push_str(&table.to_string());
+    }
     let limits = limits(shown);
     if !limits.is_empty() {
         let mut table = Table::new(["limit", "value"]).right([1]);
@@ -236,7 +256,15 @@ fn show(out: Output, shown: &Shown) -> Result<(), Failure> {
         text.push('\n');
         text.push_str(&table.to_string());
     }
-    let counters = sums(&shown.counters);
+    let mut counters = sums(&shown.counters);
+    for (name, value) in shown
+        .tls
+        .iter()
+        .flat_map(|tls| &tls.figures)
+        .filter(|(_, value)| **value != 0)
+    {
+        counters.insert(format!("tls {name}"), *value);
+    }
     if !counters.is_empty() {
         let mut table = Table::new(["counter", "value"]).right([1]);
         for (name, value) in counters {

@@ -55,6 +55,8 @@ pub struct MaterialError {
     pub path: PathBuf,
     /// Why, and what was expected.
     pub text: String,
+    /// We may not read it; somebody else may.
+    pub denied: bool,
 }
 
 /// A larger file is no certificate, key or list of CAs (Debian's list has 220 KiB).
@@ -113,9 +115,11 @@ fn read(path: &Path, secret: bool) -> Result<Pem, MaterialError> {
     let wrong = |text: String| MaterialError {
         path: path.to_owned(),
         text,
+        denied: false,
     };
-    let unreadable = |error: std::io::Error| {
-        wrong(match error.kind() {
+    let unreadable = |error: std::io::Error| MaterialError {
+        denied: error.kind() == ErrorKind::PermissionDenied,
+        ..wrong(match error.kind() {
             ErrorKind::NotFound => "there is no such file".into(),
             ErrorKind::PermissionDenied => {
                 "it may not be read (files in folders that [tls] did not name when SPS was started need a restart)"

@@ -40,7 +40,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
-use sps_wire::flow::{Destination, Flow};
+use sps_wire::flow::{Destination, Flow, Transport};
 use sps_wire::{Edits, Index, Limits, Message, Response};
 
 pub use conf::{Conf, Denies, Fork, Listener, Ours, Overload, Trusts};
@@ -142,6 +142,8 @@ pub struct Target<W> {
     pub path: SmallVec<[Bytes; 1]>,
     /// The flow it is bound to, if it is: to the core no more than what tells two targets of one URI apart.
     pub flow: Option<Flow>,
+    /// Reached by TLS only; the core sets it where a SIPS contact is tried for a SIP URI (RFC 5630 §5.3).
+    pub secure: bool,
     /// The edge's list of flows and next hops, and how far it has come.
     pub walk: W,
 }
@@ -153,6 +155,16 @@ pub enum Reach {
     Flow(Flow),
     /// To an address.
     Destination(Destination),
+}
+
+impl Reach {
+    /// What it is reached by.
+    pub fn transport(&self) -> Transport {
+        match self {
+            Reach::Flow(flow) => flow.transport,
+            Reach::Destination(destination) => destination.transport,
+        }
+    }
 }
 
 /// Which worker has which server transaction, for installations with more than one. Keyed by fingerprint (§17.2.3).

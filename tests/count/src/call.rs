@@ -154,6 +154,7 @@ impl House {
             q: 1000,
             path: [].into_iter().collect(),
             flow: None,
+            secure: false,
             walk: true,
         };
         let targets = std::iter::once(target).collect();

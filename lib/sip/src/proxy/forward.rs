@@ -9,7 +9,9 @@ use sps_wire::{Edits, Message, Method, Name, NameAddr, OverloadStamp, Patch, Res
 use super::conf::Conf;
 use super::context::{Active, Branch, Cancel, Client, ClientMachine, Leave, Server, Standing};
 use super::token::{BranchToken, RouteToken};
-use super::{Action, BranchTicket, Clock, Journal, Proxy, Reach, Target, Ticket, breadth, receive, request_uri, size};
+use super::{
+    Action, BranchTicket, Clock, Journal, Proxy, Reach, Target, Ticket, breadth, receive, request_uri, sips, size,
+};
 use crate::guard::Kind;
 use crate::transaction::{InviteClient, NonInviteClient};
 
@@ -34,6 +36,16 @@ impl<W, J: Journal> Proxy<W, J> {
             if let Some(uri) = request_uri::without_forbidden(&target.uri) {
                 target.uri = uri.into();
             }
+        }
+        let only_plain = sips::keep_to_scheme(active, &mut targets);
+        if only_plain {
+            let agent = self.conf.listeners.first().map_or("sps", |listener| &listener.sent_by);
+            let warning = format!("380 {agent} \"SIPS Not Allowed\"");
+            let response = Response {
+                extra: &[("Warning", warning.as_bytes())],
+                ..Response::new(480)
+            };
+            return self.respond(clock, ticket, &response, todo);
         }
         if targets.len() > 1 {
             targets.sort_by_key(|target| std::cmp::Reverse(target.q));
@@ -82,6 +94,7 @@ impl<W, J: Journal> Proxy<W, J> {
             return;
         };
         let (done, client, last_status) = (branch.done, branch.client, branch.status);
+        let secure = sips::must_be_tls(active, &branch.target);
         let cancelled = active.cancelled;
         if done || client.is_some_and(|client| self.is_waited_for(client)) {
             return;
@@ -92,6 +105,8 @@ impl<W, J: Journal> Proxy<W, J> {
             _ => found,
         };
         let leave = match found {
+            // §26.2.2: never by anything else, whatever is left then.
+            Ok(reach) if secure && reach.transport() != Transport::Tls => return todo.push(Action::Walk(ticket)),
             Ok(Reach::Flow(flow)) => Ok(Leave::Flow(flow)),
             Ok(Reach::Destination(destination)) => {
                 let listener = self.conf.listener_towards(destination.transport, &destination.addr);
@@ -437,8 +452,11 @@ impl<W> BranchCopy<'_, W> {
         });
 
         // Step 4.
-        if conf.record_route && forms_dialog(message) {
-            self.write_record_route(listener, message, &mut patch);
+        // §16.6 step 4: what is to be secure all the way must come by us again when it did not come to us by TLS.
+        let is_sips = sips::is_sips(uri) || first_route.is_some_and(sips::is_sips);
+        let unsafe_before = is_sips && active.flow.transport != Transport::Tls;
+        if (conf.record_route || unsafe_before) && forms_dialog(message) {
+            self.write_record_route(listener, is_sips, message, &mut patch);
         }
 
         if rewrite_routes {
@@ -511,7 +529,7 @@ impl<W> BranchCopy<'_, W> {
     ///
     /// Departs from RFC 5658 §6.2: towards TLS it says `transport=tls` and not `sips:`, which would oblige the other end to a SIPS
     /// contact (RFC 3261 §12.1.1) that phones which call without TLS could not reach; every stack knows what is meant.
-    fn write_record_route(&self, leaving: usize, message: Message<'_>, patch: &mut Patch<'_>) {
+    fn write_record_route(&self, leaving: usize, is_sips: bool, message: Message<'_>, patch: &mut Patch<'_>) {
         let BranchCopy {
             conf,
             clock,
@@ -522,6 +540,8 @@ impl<W> BranchCopy<'_, W> {
         } = *self;
         let came_by = conf
             .listener_at(active.flow.transport, &active.flow.local)
+            // By a connection that we opened: its local port is no listener's.
+            .or_else(|| conf.listener_towards(active.flow.transport, &active.flow.remote))
             .unwrap_or(leaving);
         let tag = message.from().ok().and_then(|from| from.tag()).unwrap_or_default();
         let token = RouteToken {
@@ -537,12 +557,18 @@ impl<W> BranchCopy<'_, W> {
             let Some(listener) = conf.listeners.get(listener) else {
                 continue;
             };
+            if is_sips && listener.transport != Transport::Tls {
+                // A SIPS URI of a listener for something else leads nowhere.
+                continue;
+            }
             patch.insert_with(start, |out| {
-                out.extend_from_slice(b"Record-Route: <sip:");
+                out.extend_from_slice(b"Record-Route: <");
+                out.extend_from_slice(if is_sips { b"sips:" } else { b"sip:" });
                 conf.keys.write_route_token(&token, message.call_id(), tag, out);
                 out.push(b'@');
                 out.extend_from_slice(listener.sent_by.as_bytes());
-                if listener.transport != Transport::Udp {
+                // Departs from RFC 5630 §5.3, which forbids `transport=tls`: without it a `sip:` URI with a port of TLS says UDP.
+                if listener.transport != Transport::Udp && !is_sips {
                     out.extend_from_slice(b";transport=");
                     out.extend_from_slice(listener.transport.as_str().as_bytes());
                 }
@@ -563,7 +589,7 @@ fn insert_route(patch: &mut Patch<'_>, at: usize, route: &[u8]) {
 }
 
 /// The URI of a Path value, which is kept as received. One without angle brackets is all URI.
-fn bracketless(route: &[u8]) -> &[u8] {
+pub(super) fn bracketless(route: &[u8]) -> &[u8] {
     if !route.contains(&b'<') {
         return route;
     }

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use sps_wire::flow::Flow;
 use sps_wire::{Host, Index, Via};
 
 use super::check::Refusal;
-use super::{Action, Clock, Journal, Proxy, receive};
+use super::context::Active;
+use super::forward::{bracketless, remaining_routes};
+use super::{Action, Clock, Journal, Proxy, Target, receive};
 
 impl<W, J: Journal> Proxy<W, J> {
     /// Whether a message that came from a peer which has proved to be `names` says in its topmost Via that it is one of them. A
@@ -35,6 +38,42 @@ impl<W, J: Journal> Proxy<W, J> {
         }
         false
     }
+}
+
+/// Whether a URI's scheme is `sips`.
+pub(super) fn is_sips(uri: &[u8]) -> bool {
+    uri.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"sips:"))
+}
+
+/// RFC 5630 §5.3: a SIPS URI is retargeted to SIPS contacts only; a SIP URI to a SIPS contact only with that one's scheme made
+/// `sip`, and by TLS all the same. Gives whether a SIPS URI is left without a target by that.
+pub(super) fn keep_to_scheme<W>(active: &Active<W>, targets: &mut SmallVec<[Target<W>; 1]>) -> bool {
+    let request_uri = active.route.request_uri.as_deref().or(active.message().request_uri());
+    let secure = request_uri.is_some_and(is_sips);
+    let before = targets.len();
+    if secure {
+        // One without a URI of its own keeps the one received.
+        targets.retain(|target| target.uri.is_empty() || is_sips(&target.uri));
+    } else {
+        for target in targets.iter_mut().filter(|target| is_sips(&target.uri)) {
+            target.secure = true;
+            target.uri = [b"sip:", &target.uri[5..]].concat().into();
+        }
+    }
+    before > 0 && targets.is_empty()
+}
+
+/// Whether a request may leave by TLS only: its Request-URI or its next Route is SIPS (RFC 3261 §26.2.2), or the contact was.
+pub(super) fn must_be_tls<W>(active: &Active<W>, target: &Target<W>) -> bool {
+    let uri = if target.uri.is_empty() {
+        let received = active.route.request_uri.as_deref();
+        received.or(active.message().request_uri()).unwrap_or_default()
+    } else {
+        &target.uri
+    };
+    let first_of_path = target.path.first().map(|route| bracketless(route));
+    let route = first_of_path.or_else(|| remaining_routes(active).next());
+    target.secure || is_sips(uri) || route.is_some_and(is_sips)
 }
 
 /// Whether the sent-by host of a Via is among the names, which are in lower case.

@@ -6,6 +6,7 @@ mod forking;
 mod forwarding;
 mod hostile;
 mod refusing;
+mod secure;
 mod shedding;
 
 use std::net::SocketAddr;
@@ -163,6 +164,7 @@ impl House {
                 q: *q,
                 path: smallvec![],
                 flow: None,
+                secure: false,
                 walk: hops.clone(),
             })
             .collect();
@@ -193,10 +195,14 @@ impl House {
                     let found = if walk.is_empty() {
                         Err(408)
                     } else {
-                        let addr = walk.remove(0).parse().expect("an address");
+                        let hop = walk.remove(0);
+                        let (transport, addr) = match hop.strip_prefix("tls:") {
+                            Some(addr) => (Transport::Tls, addr),
+                            None => (Transport::Udp, hop),
+                        };
                         Ok(Reach::Destination(Destination {
-                            transport: Transport::Udp,
-                            addr,
+                            transport,
+                            addr: addr.parse().expect("an address"),
                             tls_name: None,
                         }))
                     };

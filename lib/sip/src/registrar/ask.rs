@@ -1,7 +1,8 @@
 //! What a REGISTER asks: steps 1, 2, 5 and the reading half of 6 and 7 of RFC 3261 §10.3.
 
 use smallvec::SmallVec;
-use sps_wire::{Contacts, Flow, Message, Method, Name, Q, Uri, eq_ignore_case, parse_u32};
+use sps_wire::uri::Scheme;
+use sps_wire::{Contacts, Flow, Message, Method, Name, NameAddr, Q, Uri, eq_ignore_case, parse_u32};
 
 use super::{Conf, Path, Refusal, With, leads_to};
 
@@ -101,13 +102,16 @@ impl<'a> Asked<'a> {
             return Err(Refusal::new(404, "Not Found"));
         }
         let cseq = message.cseq().map_err(|_| Refusal::new(400, "Malformed CSeq"))?.number;
+        let wishes = read_wishes(message, flow, conf)?;
+        let path = read_path(message)?;
+        check_sips(message, &wishes, &path)?;
         Ok(Asked {
             message,
             to_uri,
             call_id: message.call_id(),
             cseq,
-            wishes: read_wishes(message, flow, conf)?,
-            path: read_path(message)?,
+            wishes,
+            path,
             user_agent: message.first(Name::UserAgent).map(|header| {
                 let text = header.value();
                 &text[..text.len().min(MAX_USER_AGENT_LEN)]
@@ -124,6 +128,28 @@ fn check_request_uri(message: Message<'_>) -> Result<(), Refusal> {
         Some(Ok(_)) => Err(Refusal::new(416, "Unsupported URI Scheme")),
         Some(Err(_)) | None => Err(malformed),
     }
+}
+
+/// RFC 5630 §5.2: a SIPS contact is bound only where the Request-URI and every Path are SIPS too; else something secure would hang
+/// from a way that is not.
+fn check_sips(message: Message<'_>, wishes: &Wishes<'_>, path: &Path<'_>) -> Result<(), Refusal> {
+    let Wishes::Contacts(contacts) = wishes else {
+        return Ok(());
+    };
+    let is_sips = |uri: &[u8]| Uri::parse(uri).is_ok_and(|uri| uri.scheme == Scheme::Sips);
+    let binds = contacts
+        .iter()
+        .any(|wish| wish.expires_s > 0 && wish.contact.scheme == Scheme::Sips);
+    let throughout = || {
+        message.request_uri().is_some_and(is_sips)
+            && path
+                .iter()
+                .all(|value| NameAddr::parse(value).is_ok_and(|address| is_sips(address.uri)))
+    };
+    if binds && !throughout() {
+        return Err(Refusal::new(400, "SIPS Contact Needs SIPS Throughout"));
+    }
+    Ok(())
 }
 
 /// Step 2, §8.2.2.3; RFC 3327 §5.3.

@@ -240,6 +240,7 @@ impl House {
                     .map(|path| Bytes::from_static(path.as_bytes()))
                     .collect(),
                 flow: place.hops.first().and_then(|hop| flow_of(hop)),
+                secure: false,
                 walk: place.hops.clone(),
             })
             .collect();
