@@ -8,6 +8,9 @@
 //! The control law takes two steps at once. What the queue grew by tells how much more came than was done, so one division
 //! sheds the surplus whatever the load is; and the wait beyond the target is worked off over [`DRAIN_FOR`]. As soon as there is no
 //! standing queue, more is let in, by a tenth in each interval: from almost nothing to everything takes some two seconds.
+//!
+//! What waits now was sent before the last step down could be felt, above all by neighbours who hold back by themselves. So there
+//! is no further step down until the message whose turn it is arrived after the last one.
 
 use std::time::{Duration, Instant};
 
@@ -65,6 +68,8 @@ pub struct Controller {
     taken: u64,
     lost: u64,
     stepped_at: Instant,
+    /// When less was let in for the last time.
+    fell_at: Option<Instant>,
     /// Overload as the operator is told of it: since when, and since when nothing is refused any more.
     since: Option<Instant>,
     calm_since: Option<Instant>,
@@ -104,6 +109,7 @@ impl Controller {
             taken: 0,
             lost: 0,
             stepped_at: now,
+            fell_at: None,
             since: None,
             calm_since: None,
         }
@@ -133,7 +139,7 @@ impl Controller {
         }
         self.stepped_at = now;
         if self.conf.enabled {
-            self.step(passed);
+            self.step(now, passed);
         } else {
             (self.ordinary, self.preferred) = (1.0, 1.0);
         }
@@ -162,7 +168,7 @@ impl Controller {
         share >= 1.0 || ((draw >> 11) as f64) < share * (1u64 << 53) as f64
     }
 
-    fn step(&mut self, passed: Duration) {
+    fn step(&mut self, now: Instant, passed: Duration) {
         let wait = self.shortest.unwrap_or_default();
         let target = self.conf.target_wait;
         let came_by_done = self.came_by_done(wait, passed);
@@ -176,7 +182,8 @@ impl Controller {
         let factor = (aim.max(0.5) / came_by_done).max(FALL);
         if factor >= 1.0 {
             self.rise(factor.min(RISE), wait < target);
-        } else {
+        } else if self.fell_at.is_none_or(|fell_at| now - wait >= fell_at) {
+            self.fell_at = Some(now);
             self.fall(factor);
         }
     }

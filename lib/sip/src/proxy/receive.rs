@@ -176,6 +176,10 @@ impl<W, J: Journal> Proxy<W, J> {
         if method != Method::Ack && self.shed(clock, flow, reply, message, fingerprint, asks_for_feedback, todo) {
             return Sorted::Done;
         }
+        if method != Method::Ack && self.is_denied(flow, message) {
+            self.refuse_at(clock, flow, reply, message, &Refusal::plain(403), "access", todo);
+            return Sorted::Done;
+        }
         let loop_hash = check::loop_hash(&self.conf, message);
         if let Err(refusal) = check::check(message, &self.sent_by, loop_hash) {
             self.counters.refused += 1;
@@ -249,6 +253,12 @@ impl<W, J: Journal> Proxy<W, J> {
             duty,
             stranger: rank == Rank::Stranger,
         })
+    }
+
+    /// The operator wants nothing to do with the source. The other party of a dialog that we set up may be anywhere all the same.
+    fn is_denied(&self, flow: Flow, message: Message<'_>) -> bool {
+        (self.conf.denies.0)(flow.remote.ip())
+            && !(message.has(Name::Route) && self.preprocess_route(flow, message).token.is_some())
     }
 
     /// What a request is worth, by what is known of who sent it.
@@ -503,6 +513,21 @@ impl<W, J: Journal> Proxy<W, J> {
         refusal: &Refusal,
         todo: &mut Vec<Action>,
     ) {
+        self.refuse_at(clock, flow, reply, message, refusal, "check", todo);
+    }
+
+    /// As [`Self::refuse`]; `stage` decided, for the access log.
+    #[allow(clippy::too_many_arguments)]
+    fn refuse_at(
+        &mut self,
+        clock: Clock,
+        flow: Flow,
+        reply: Flow,
+        message: Message<'_>,
+        refusal: &Refusal,
+        stage: &'static str,
+        todo: &mut Vec<Action>,
+    ) {
         if message.method() == Some(Method::Ack) {
             self.counters.stray_acks += 1;
             return;
@@ -520,7 +545,7 @@ impl<W, J: Journal> Proxy<W, J> {
             received_ms: clock.unix_ms,
             took_ms: 0,
             next: None,
-            stage: "check",
+            stage,
             branches: 0,
         });
     }

@@ -161,3 +161,22 @@ fn the_journal_hears_of_refusals_in_sums() {
     let sums: Vec<_> = house.core.journal_mut().1.iter().map(|shed| shed.count).collect();
     assert_eq!(sums, [5]);
 }
+
+/// §8.2.7: who is denied is refused without a trace, the same each time; a dialog that was let through goes on.
+#[test]
+fn a_denied_source_gets_403_and_no_transaction() {
+    let mut conf = conf();
+    conf.denies = Denies(Arc::new(|source| source == std::net::IpAddr::from([10, 0, 0, 9])));
+    let mut house = house_with(conf);
+    let sent = house.feed("10.0.0.9:5060", &one(1));
+    assert_eq!(lines(&sent), ["SIP/2.0 403 Forbidden"]);
+    assert_eq!(house.feed("10.0.0.9:5060", &one(1))[0].text, sent[0].text);
+    assert_eq!(house.core.transactions(), 0);
+    assert_eq!(house.core.journal_mut().0[0], (403, "access", 0));
+    let sent = house.feed(CALLER, &invite());
+    let forwarded = only(&sent, "INVITE").clone();
+    let sent = house.feed("10.0.0.2:5060", &answer(&forwarded, "200 OK"));
+    let route = only(&sent, "SIP/2.0 200").header("Record-Route")[0].to_owned();
+    let bye = request("BYE", "sip:bob@10.0.0.2:5060", "bye", &format!("Route: {route}\r\n"));
+    assert!(house.feed("10.0.0.9:5060", &bye)[0].text.starts_with("BYE "));
+}
