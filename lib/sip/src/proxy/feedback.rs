@@ -7,6 +7,7 @@ use sps_wire::feedback::{Feedback, Seq, asks_for_feedback};
 use sps_wire::flow::Flow;
 use sps_wire::{Message, Method, OverloadStamp, ViaStamp};
 
+use super::conf::Trusts;
 use super::context::{Active, Leave};
 use super::neighbours::Category;
 use super::{Clock, Journal, Proxy, Ticket, receive, shedding};
@@ -83,6 +84,8 @@ impl<W, J: Journal> Proxy<W, J> {
     }
 
     /// What the top Via of a response of ours is told.
+    // Departs from RFC 7339 §5.2: a response that is repeated is the one kept and says what was true when it was made, as §5.2
+    // lets who will not make it anew; what is true now is in the next one.
     pub(super) fn response_stamp(&self, flow: Flow, message: Message<'_>) -> ViaStamp {
         let mut stamp = receive::stamp(message, flow);
         if self.asks_for_feedback(message) {
@@ -109,8 +112,9 @@ impl<W, J: Journal> Proxy<W, J> {
             return true;
         }
         let draw = self.unforeseeable();
+        let trusts = self.conf.overload.trusts.clone();
         let Some(active) = self.active(ticket) else { return true };
-        let category = category(active);
+        let category = category(active, &trusts);
         let allowed = self.neighbours.allows(clock.now, address(leave), category, draw);
         if !allowed {
             self.counters.held_back += 1;
@@ -131,13 +135,15 @@ fn address(leave: &Leave) -> SocketAddr {
     }
 }
 
-/// §5.10.1: what belongs to a call that was let in comes before new ones, and so do emergencies.
-fn category<W>(active: &Active<W>) -> Category {
+/// §5.10.1: what belongs to a call that was let in comes before new ones, and so do emergencies and what a known neighbour says is
+/// urgent.
+fn category<W>(active: &Active<W>, trusts: &Trusts) -> Category {
     let message = active.message();
     if message.method() == Some(Method::Ack) {
         return Category::Exempt;
     }
-    if active.route.token.is_some() || shedding::is_emergency(message) {
+    let urgent = || (trusts.0)(active.flow.remote.ip()) && shedding::has_priority(message);
+    if active.route.token.is_some() || shedding::is_emergency(message) || urgent() {
         return Category::Second;
     }
     Category::First

@@ -221,7 +221,7 @@ pub(super) fn is_emergency(message: Message<'_>) -> bool {
 }
 
 /// RFC 7339 §5.10.1, RFC 4412 §10, RFC 7135: namespaces that stand for emergencies and for who deals with them.
-fn has_priority(message: Message<'_>) -> bool {
+pub(super) fn has_priority(message: Message<'_>) -> bool {
     message
         .named(b"Resource-Priority")
         .flat_map(|header| header.value().split(|byte| *byte == b','))

@@ -183,7 +183,20 @@ fn a_server_that_asks_us_to_hold_back_gets_less() {
     assert!(refused.header("Retry-After").is_empty());
     assert!(sent.iter().all(|sent| !sent.text.starts_with("INVITE")));
     assert_eq!(house.core.counters().held_back, 1);
-    // What belongs to a call that it has comes later (§5.10.1); emergencies too.
+    // What belongs to a call that it has comes later (§5.10.1); so does what is urgent.
+    let word = feedback(
+        &forwarded,
+        "183 Session Progress",
+        "oc=60;oc-algo=\"loss\";oc-validity=2000;oc-seq=5.15",
+    );
+    house.feed("10.0.0.2:5060", &word);
+    let urgent = asking("u").replace("Contact:", "Resource-Priority: wps.0\r\nContact:");
+    assert!(
+        house
+            .feed(CALLER, &urgent)
+            .iter()
+            .any(|sent| sent.text.starts_with("INVITE"))
+    );
     let sent = house.feed(
         "10.0.0.2:5060",
         &feedback(
