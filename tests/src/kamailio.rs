@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::net::{free_addr, wait_udp_bound};
@@ -14,11 +14,24 @@ pub struct Kamailio {
     _process: Process,
 }
 
+/// Where Debian puts the module for TLS.
+fn tls_module() -> Option<PathBuf> {
+    let libraries = fs::read_dir("/usr/lib").ok()?.flatten();
+    libraries
+        .map(|entry| entry.path().join("kamailio/modules/tls.so"))
+        .find(|path| path.exists())
+}
+
+/// Whether Debian's `kamailio-tls-modules` is there.
+pub fn has_tls() -> bool {
+    tls_module().is_some()
+}
+
 impl Kamailio {
     /// A stateful, record-routing proxy on a free port that sends every initial request on to `next`.
     pub fn start(folder: &Path, ip: IpAddr, next: SocketAddr) -> Kamailio {
         let addr = free_addr(ip);
-        Kamailio::run(folder, addr, &configuration(addr, next))
+        Kamailio::run(folder, addr, &configuration(addr, next), || wait_udp_bound(addr.port()))
     }
 
     /// An edge proxy on a free port: puts itself on the Path of every REGISTER (RFC 3327) and sends what comes without a Route on
@@ -35,10 +48,10 @@ impl Kamailio {
         let edge = plain
             .replace("loadmodule \"rr.so\"", "loadmodule \"rr.so\"\nloadmodule \"path.so\"")
             .replace("    $du = ", &path);
-        Kamailio::run(folder, addr, &edge)
+        Kamailio::run(folder, addr, &edge, || wait_udp_bound(addr.port()))
     }
 
-    fn run(folder: &Path, addr: SocketAddr, configuration: &str) -> Kamailio {
+    fn run(folder: &Path, addr: SocketAddr, configuration: &str, wait: impl FnOnce()) -> Kamailio {
         let run = folder.join("kamailio");
         fs::create_dir_all(&run).expect("the test folder can be written");
         let file = run.join("kamailio.cfg");
@@ -52,12 +65,37 @@ impl Kamailio {
             .arg("-f")
             .arg(&file);
         let mut process = Process::start("kamailio", command, folder);
-        wait_udp_bound(addr.port());
+        wait();
         assert!(!process.has_ended(), "kamailio ended at once:\n{}", process.output());
         Kamailio {
             addr,
             _process: process,
         }
+    }
+
+    /// The same over TLS both ways: shows `certificate` with `key`, believes `ca` and demands a server that it signed; sends all that is
+    /// new to `user` behind `next`.
+    pub fn start_tls(folder: &Path, ip: IpAddr, next: SocketAddr, user: &str, files: [&Path; 3]) -> Kamailio {
+        let addr = free_addr(ip);
+        let [certificate, key, ca] = files.map(Path::display);
+        let head = format!(
+            "enable_tls=yes\nlisten=tls:{addr}\nloadmodule \"{}\"\n\
+             modparam(\"tls\", \"tls_method\", \"TLSv1.2+\")\n\
+             modparam(\"tls\", \"certificate\", \"{certificate}\")\nmodparam(\"tls\", \"private_key\", \"{key}\")\n\
+             modparam(\"tls\", \"ca_list\", \"{ca}\")\nmodparam(\"tls\", \"verify_certificate\", 1)\n\
+             modparam(\"tls\", \"require_certificate\", 1)\n",
+            tls_module().expect("the test asked for it first").display(),
+        );
+        let text = configuration(addr, next)
+            .replace(
+                &format!("disable_tcp=yes\nauto_aliases=no\nlisten=udp:{addr}\n"),
+                &format!("auto_aliases=no\n{head}"),
+            )
+            .replace(
+                &format!("$du = \"sip:{next}\";"),
+                &format!("$ru = \"{user}\"; $du = \"sip:{next};transport=tls\";"),
+            );
+        Kamailio::run(folder, addr, &text, || crate::net::wait_tcp_listening(addr.port()))
     }
 
     /// Where it listens.

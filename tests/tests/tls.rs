@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use sps_tests::kamailio::{self, Kamailio};
 use sps_tests::net::{V4, free_addr};
 use sps_tests::process::{Said, run_command, send_signal};
 use sps_tests::tls::{Authority, Issued, TlsEnd, Wanted};
-use sps_tests::{Agent, Dialog, Instance, Message, Options, PATIENCE, Uas, bounded, need, wait_until};
+use sps_tests::{Agent, Dialog, Instance, Message, Options, PATIENCE, Uas, bounded, need, skip, wait_until};
 
 /// An SPS with a TLS listener, whose certificates one CA signs.
 struct Secure {
@@ -745,5 +746,44 @@ fn a_self_signed_certificate_is_believed_where_it_is_listed() {
         listed.write_all(own.certificate.as_bytes()).unwrap();
         secure.sps.spsctl(&["reload"]).ok();
         assert_eq!(ask(), Some(200));
+    });
+}
+
+/// TLS-01: a foreign proxy as server and as client, certificates demanded and shown both ways.
+#[test]
+fn a_call_by_way_of_kamailio_both_hops_over_tls() {
+    need!("kamailio");
+    if !kamailio::has_tls() {
+        skip!("kamailio-tls: not installed");
+    }
+    bounded(|| {
+        // Kamailio's Via names its address; so does its certificate.
+        let secure = Secure::start("client_certificate = \"require\"");
+        let folder = secure.folder.path();
+        let everywhere = Wanted::new().dns("sps.test").ip(V4);
+        secure.authority.issue(&everywhere).write(folder, "own");
+        secure.sps.spsctl(&["reload"]).ok();
+        let (certificate, key) = secure.authority.issue(&Wanted::new().ip(V4)).write(folder, "kamailio");
+        let callee = Uas::answering(V4);
+        secure.sps.register("bob", callee.uri(), "1.0");
+        let bob = secure.sps.uri("bob");
+        let peer = Kamailio::start_tls(
+            folder,
+            V4,
+            secure.tls,
+            &bob,
+            [&certificate, &key, &folder.join("ca.pem")],
+        );
+        let contact = format!("sip:way@{};transport=tls", peer.addr());
+        secure.sps.register("way", &contact, "1.0");
+        let mut caller = Agent::udp(V4);
+        let (_, answer) = call(&mut caller, secure.sps.addr(), &secure.sps.uri("way"));
+        let bye = callee.wait_for("BYE", 1);
+        let hops = bye.values("Via");
+        assert_eq!(hops.iter().filter(|via| via.contains("/TLS ")).count(), 2, "{bye}");
+        assert_eq!(answer.values("Record-Route").len(), 5, "{answer}");
+        let said = secure.sps.spsctl(&["tls", "peers"]).ok();
+        assert!(said.stdout.contains("127.0.0.1"), "{}", said.stdout);
+        assert!(secure.figure("accepted") >= 1 && secure.figure("connected") >= 1);
     });
 }
