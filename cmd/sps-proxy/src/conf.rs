@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
-use sps_conf::Fork;
+use sps_conf::{Fork, Mode};
 use sps_ipc::parent::{Frozen, ListenerInfo};
 use sps_net::resolve::Offer;
 use sps_net::{DnsConf, StreamConf};
@@ -46,6 +46,14 @@ impl WorkerConf {
             .collect();
         let workers = usize::from(frozen.workers.max(1));
         let core = proxy::Conf {
+            mode: match conf.proxy.mode {
+                Mode::Stateful => proxy::Mode::Stateful,
+                Mode::Stateless => proxy::Mode::Stateless,
+                Mode::Redirect => proxy::Mode::Redirect,
+                Mode::StatelessRedirect => proxy::Mode::StatelessRedirect,
+                Mode::Registrar => proxy::Mode::Registrar,
+            },
+            recurse: conf.proxy.recurse,
             member: conf.server.member,
             // Sixteen bits are enough to tell the few generations that overlap apart.
             generation: frozen.generation as u16,

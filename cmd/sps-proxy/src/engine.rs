@@ -15,7 +15,7 @@ use sps_net::Streams;
 use sps_route::routing::Scratch;
 use sps_route::{Answer, DeadTargets, Facts, Routing, Step, Surroundings, Walk, WalkStep};
 use sps_sip::guard::Guard;
-use sps_sip::proxy::{Action, BranchTicket, Clock, Conf, Leave, Proxy, Reach, Target, Ticket};
+use sps_sip::proxy::{Action, BranchTicket, Clock, Conf, Leave, Mode, Proxy, Reach, RecursionTicket, Target, Ticket};
 use sps_wire::Response;
 use sps_wire::flow::{Destination, Flow, Transport};
 
@@ -46,13 +46,34 @@ pub struct Engine {
     names: Names,
     streams: Streams,
     dead: DeadTargets,
+    /// Stays empty.
+    nothing_dead: DeadTargets,
     /// Routing that waits for an answer.
-    routings: HashMap<Ticket, Routing>,
+    routings: HashMap<Asked, Routing>,
+    steadiness: Steadiness,
     scratch: Scratch,
     match_via: bool,
     todo: Vec<Action>,
     doing: Vec<Action>,
     random: u64,
+}
+
+/// What routing was asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Asked {
+    /// A request as it came.
+    Request(Ticket),
+    /// A contact that it was redirected to.
+    Recursion(RecursionTicket),
+}
+
+impl Asked {
+    fn request(self) -> Ticket {
+        match self {
+            Asked::Request(ticket) => ticket,
+            Asked::Recursion(ticket) => ticket.request,
+        }
+    }
 }
 
 /// The time now, for everything that happens in one turn of the worker.
@@ -81,12 +102,14 @@ impl Engine {
         registrar: RegistrarLink,
         seed: u64,
     ) -> Engine {
+        let steadiness = Steadiness::new(tables.routes_version());
         let tables = Rc::new(tables);
         core.prefer(Box::new(KnownPhones::new(tables.clone(), conf.route.clone())));
         let guard = Guard::new(conf.guard.clone(), seed.rotate_left(14), Instant::now());
         let guard = Rc::new(RefCell::new(guard));
         core.guard_by(guard.clone());
         Engine {
+            steadiness,
             core,
             guard,
             outbox: Vec::new(),
@@ -97,6 +120,7 @@ impl Engine {
             names,
             streams,
             dead: DeadTargets::default(),
+            nothing_dead: DeadTargets::default(),
             routings: HashMap::new(),
             scratch: Scratch::default(),
             match_via: conf.match_via,
@@ -107,7 +131,11 @@ impl Engine {
     }
 
     /// Works by another configuration from now on. What drains goes on draining.
-    pub fn reconfigure(&mut self, conf: &WorkerConf) {
+    pub fn reconfigure(&mut self, clock: Clock, conf: &WorkerConf) {
+        if self.core.conf().mode == Mode::Stateless {
+            self.steadiness.shake(clock.now, self.core.conf().timers.timer_b());
+        }
+        self.steadiness.routes_version = self.tables.routes_version();
         self.route = conf.route.clone();
         self.guard.borrow_mut().reconfigure(conf.guard.clone());
         self.match_via = conf.match_via;
@@ -191,7 +219,7 @@ impl Engine {
     pub fn on_answer(&mut self, clock: Clock, asker: Asker, answer: Answer) {
         self.own.questions_open = self.own.questions_open.saturating_sub(1);
         match asker {
-            Asker::Routing(ticket) => self.route(clock, ticket, Some(answer)),
+            Asker::Routing(asked) => self.route(clock, asked, Some(answer)),
             Asker::Branch(ticket) => self.walk(clock, ticket, Some(answer)),
         }
         self.perform(clock);
@@ -266,10 +294,11 @@ impl Engine {
             for action in doing.drain(..) {
                 match action {
                     Action::Send { leave, bytes, token } => self.outbox.push(Outgoing { leave, bytes, token }),
-                    Action::Route(ticket) => self.route(clock, ticket, None),
+                    Action::Route(ticket) => self.route(clock, Asked::Request(ticket), None),
+                    Action::Recurse(ticket) => self.route(clock, Asked::Recursion(ticket), None),
                     Action::Walk(ticket) => self.walk(clock, ticket, None),
                     Action::Serve(ticket) => self.serve(clock, ticket),
-                    Action::Forget(ticket) => drop(self.routings.remove(&ticket)),
+                    Action::Forget(ticket) => self.routings.retain(|asked, _| asked.request() != ticket),
                     Action::Avoid {
                         destination,
                         retry_after,
@@ -282,21 +311,24 @@ impl Engine {
     }
 
     /// One step of a request's routing.
-    fn route(&mut self, clock: Clock, ticket: Ticket, answer: Option<Answer>) {
+    fn route(&mut self, clock: Clock, asked: Asked, answer: Option<Answer>) {
+        let ticket = asked.request();
+        let settled = self.is_settled(clock, ticket);
         let Some((message, flow)) = self.core.request(ticket) else {
             return;
         };
-        let mut routing = match answer {
-            Some(_) => match self.routings.remove(&ticket) {
+        let mut routing = match (&answer, asked) {
+            (Some(_), _) => match self.routings.remove(&asked) {
                 Some(routing) => routing,
                 None => return,
             },
-            None => Routing::start(),
+            (None, Asked::Request(_)) => Routing::start(),
+            (None, Asked::Recursion(_)) => Routing::onward(),
         };
-        let request_uri = self.core.routed_uri(ticket).unwrap_or_default();
+        let received = self.core.routed_uri(ticket).unwrap_or_default();
         let (in_dialog, dialog_flow) = self.core.dialog(ticket);
         let facts = Facts {
-            request_uri,
+            request_uri: received,
             method: message.method().map_or(b"", |method| method.as_bytes()),
             from_uri: message.from().map_or(b"", |from| from.uri),
             source: flow.remote,
@@ -304,7 +336,22 @@ impl Engine {
             in_dialog,
             flow: dialog_flow,
         };
-        let random = &mut self.random;
+        let facts = match asked {
+            Asked::Request(_) => facts,
+            Asked::Recursion(ticket) => match self.core.recursion_uri(ticket) {
+                // A URI of somebody else's choice: what the request may do on its own way does not count for it.
+                Some(request_uri) => Facts {
+                    request_uri,
+                    route: None,
+                    in_dialog: false,
+                    flow: None,
+                    ..facts
+                },
+                None => return,
+            },
+        };
+        let mut thrown = self.core.dice_of(ticket).map(|dice| dice | 1);
+        let random = thrown.as_mut().unwrap_or(&mut self.random);
         let mut around = Surroundings {
             conf: &self.route,
             tables: &*self.tables,
@@ -312,13 +359,13 @@ impl Engine {
             scratch: &mut self.scratch,
             trace: None,
         };
-        match routing.step(clock.now, &facts, answer, &mut around) {
-            Step::Ask(ask) => {
-                let asker = Asker::Routing(ticket);
-                self.routings.insert(ticket, routing);
-                self.ask(clock, asker, ask);
+        match (routing.step(clock.now, &facts, answer, &mut around), asked) {
+            (Step::Ask(ask), _) => {
+                self.routings.insert(asked, routing);
+                self.core.takes_time(clock, ticket, &mut self.todo);
+                self.ask(clock, Asker::Routing(asked), ask);
             }
-            Step::Reply(reply) => {
+            (Step::Reply(reply), Asked::Request(_)) => {
                 let response = Response {
                     reason: reply.reason,
                     ..Response::new(reply.status)
@@ -326,21 +373,51 @@ impl Engine {
                 self.core
                     .on_refused(clock, ticket, reply.stage.as_str(), &response, &mut self.todo);
             }
-            Step::Targets(targets) => {
+            (Step::Targets(targets), Asked::Request(_)) => {
                 let stage = targets.first().map_or("", |target| target.stage.as_str());
-                let targets: SmallVec<[Target<Walk>; 1]> =
-                    targets.into_iter().map(|target| to_core(target, request_uri)).collect();
+                let targets: SmallVec<[Target<Walk>; 1]> = targets
+                    .into_iter()
+                    .map(|target| to_core(target, received, settled))
+                    .collect();
                 self.core.on_targets(clock, ticket, stage, targets, &mut self.todo);
             }
+            (Step::Reply(_), Asked::Recursion(ticket)) => {
+                self.core.on_recursion(clock, ticket, SmallVec::new(), &mut self.todo);
+            }
+            (Step::Targets(targets), Asked::Recursion(ticket)) => {
+                let targets = targets
+                    .into_iter()
+                    .map(|target| to_core(target, received, settled))
+                    .collect();
+                self.core.on_recursion(clock, ticket, targets, &mut self.todo);
+            }
         }
+    }
+
+    /// Whether a repetition of this request is led where this one is.
+    fn is_settled(&mut self, clock: Clock, ticket: Ticket) -> bool {
+        let conf = self.core.conf();
+        if conf.mode != Mode::Stateless {
+            return true;
+        }
+        let window = conf.timers.timer_b();
+        let version = self.tables.routes_version();
+        self.steadiness.is_settled(clock.now, version, window) || self.core.must_follow(ticket)
     }
 
     /// One step towards a branch's next destination.
     fn walk(&mut self, clock: Clock, ticket: BranchTicket, mut answer: Option<Answer>) {
         let mut flow_failed = false;
         loop {
+            if self.is_led_elsewhere(clock, ticket) {
+                self.core.takes_time(clock, ticket.request, &mut self.todo);
+            }
+            let dead = match self.core.is_deferred(ticket.request) {
+                true => &self.nothing_dead,
+                false => &self.dead,
+            };
             let Some(walk) = self.core.walk(ticket) else { return };
-            let reach = match walk.step(clock.now, answer.take(), &self.route, &self.dead) {
+            let reach = match walk.step(clock.now, answer.take(), &self.route, dead) {
                 WalkStep::Flow(flow) if self.is_dead(&flow) => {
                     flow_failed = true;
                     continue;
@@ -351,10 +428,26 @@ impl Engine {
                 WalkStep::Exhausted(_) if flow_failed => Err(430),
                 WalkStep::Exhausted(exhausted) => Err(exhausted.status()),
                 WalkStep::Wait(_) => return,
-                WalkStep::Ask(ask) => return self.ask(clock, Asker::Branch(ticket), ask),
+                WalkStep::Ask(ask) => {
+                    self.core.takes_time(clock, ticket.request, &mut self.todo);
+                    return self.ask(clock, Asker::Branch(ticket), ask);
+                }
             };
             return self.core.on_destination(clock, ticket, reach, &mut self.todo);
         }
+    }
+
+    /// Whether what failed lately has a say in where a request goes that might else be forwarded without state: a repetition may
+    /// come when that is forgotten. What must go where something else went does not care.
+    fn is_led_elsewhere(&mut self, clock: Clock, ticket: BranchTicket) -> bool {
+        if self.dead.is_empty() || !self.core.is_deferred(ticket.request) || self.core.must_follow(ticket.request) {
+            return false;
+        }
+        let Some(walk) = self.core.walk(ticket) else {
+            return false;
+        };
+        let step = |dead| walk.clone().step(clock.now, None, &self.route, dead);
+        step(&self.dead) != step(&self.nothing_dead)
     }
 
     /// A destination is to be tried after all others for a while.
@@ -381,7 +474,7 @@ impl Engine {
     fn ask(&mut self, clock: Clock, asker: Asker, ask: sps_route::Ask) {
         self.own.questions_open += 1;
         let request = match asker {
-            Asker::Routing(ticket) => ticket,
+            Asker::Routing(asked) => asked.request(),
             Asker::Branch(ticket) => ticket.request,
         };
         let stranger = self.core.is_stranger(request);
@@ -420,10 +513,39 @@ impl Engine {
     }
 }
 
-fn to_core(mut target: sps_route::Target, received: &[u8]) -> Target<Walk> {
+/// Since when the same request has always been led the same way (RFC 3261 §16.11).
+struct Steadiness {
+    /// Of the routes last looked at.
+    routes_version: u64,
+    /// Until then a repetition may be of something that was led by other routes or another configuration.
+    shaken_until: Option<Instant>,
+}
+
+impl Steadiness {
+    fn new(routes_version: u64) -> Steadiness {
+        Steadiness {
+            routes_version,
+            shaken_until: None,
+        }
+    }
+
+    fn shake(&mut self, now: Instant, window: Duration) {
+        self.shaken_until = Some(now + window);
+    }
+
+    fn is_settled(&mut self, now: Instant, routes_version: u64, window: Duration) -> bool {
+        if routes_version != self.routes_version {
+            self.routes_version = routes_version;
+            self.shake(now, window);
+        }
+        self.shaken_until.is_none_or(|until| until <= now)
+    }
+}
+
+fn to_core(mut target: sps_route::Target, received: &[u8], settled: bool) -> Target<Walk> {
     Target {
         // An unchanged Request-URI need not be written again.
-        uri: if target.uri[..] == *received {
+        uri: if target.uri[..] == *received && !target.redirect {
             Bytes::new()
         } else {
             Bytes::copy_from_slice(&target.uri)
@@ -432,6 +554,8 @@ fn to_core(mut target: sps_route::Target, received: &[u8]) -> Target<Walk> {
         path: target.path.drain(..).map(Bytes::from).collect(),
         flow: target.flow,
         secure: false,
+        redirect: target.redirect,
+        steady: target.steady && settled,
         walk: target.take_walk(),
     }
 }

@@ -8,14 +8,16 @@ use sps_daemon::RateLimit;
 use sps_net::resolve::{Notes, ResolveCounters, Wanted};
 use sps_net::{Resolve, ResolveError, Resolver};
 use sps_route::{Answer, Ask, Question, Resolved, Unresolved};
-use sps_sip::proxy::{BranchTicket, Ticket};
+use sps_sip::proxy::BranchTicket;
 use tokio::sync::mpsc;
+
+use crate::engine::Asked;
 
 /// Who waits for an answer.
 #[derive(Debug, Clone, Copy)]
 pub enum Asker {
     /// The routing of a request.
-    Routing(Ticket),
+    Routing(Asked),
     /// The walk over a branch's next hops.
     Branch(BranchTicket),
 }

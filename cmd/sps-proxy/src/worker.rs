@@ -368,7 +368,7 @@ impl Worker {
             Mail::SendFailed { token } => self.engine.on_send_failed(clock, token),
             Mail::Unreachable(addrs) => self.engine.on_unreachable(clock, &addrs),
             Mail::Conf(conf, done) => {
-                self.engine.reconfigure(&conf);
+                self.engine.reconfigure(clock, &conf);
                 let _ = done.send(());
             }
             Mail::Refresh(done) => {

@@ -9,7 +9,7 @@ use serde_spanned::Spanned;
 
 use crate::read::TlsRead;
 use crate::section::Notes;
-use crate::{Access, Action, Ca, Cidr, ClientCertificate, Listen, Transport};
+use crate::{Access, Action, Ca, Cidr, ClientCertificate, Listen, Mode, Transport};
 
 /// A name space is ours once.
 pub(crate) fn domains(domain: Option<&Spanned<String>>, domains: &[Spanned<String>], notes: &mut Notes) {
@@ -137,6 +137,16 @@ pub(crate) fn tls(listen: &[Spanned<Listen>], read: &TlsRead, notes: &mut Notes)
 
 /// Each is looked through for a name at every handshake that begins.
 const MAX_CERTIFICATES: usize = 256;
+
+/// A server that is nothing but a registrar must be one.
+pub(crate) fn registrar_alone(mode: Mode, enabled: &Spanned<bool>, notes: &mut Notes) {
+    if mode == Mode::Registrar && !enabled.get_ref() {
+        notes.problem(
+            enabled.span(),
+            "[registrar] enabled is false and [proxy] mode is \"registrar\": nothing would be served, expected one of them otherwise",
+        );
+    }
+}
 
 /// Rules that can never be reached, or that say nothing because everything is open.
 pub(crate) fn access(access: &[Spanned<Access>], open_relay: bool, open_relay_at: Range<usize>, notes: &mut Notes) {

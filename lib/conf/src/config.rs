@@ -155,6 +155,12 @@ pub struct Advertise {
 /// `[proxy]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proxy {
+    /// What is done with a request that is not for the registrar.
+    pub mode: Mode,
+    /// Follow the contacts of a 3xx from downstream (§16.5, §16.7 step 4).
+    pub recurse: bool,
+    /// Obey the `action` parameter that a Contact was registered with.
+    pub caller_preferences: bool,
     /// Stay in the path of a dialog (RFC 3261 §16.6 step 4).
     pub record_route: bool,
     /// How several contacts of equal standing are tried.
@@ -197,6 +203,21 @@ pub struct Proxy {
     pub stream_header_timeout: Duration,
     /// How long opening a stream outwards may take.
     pub connect_timeout: Duration,
+}
+
+/// What kind of server `sps-proxy` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mode {
+    /// A transaction-stateful proxy (RFC 3261 §16.2).
+    Stateful,
+    /// A proxy that forgets what it has forwarded, where it can (§16.11).
+    Stateless,
+    /// A redirect server (§8.3).
+    Redirect,
+    /// A redirect server that forgets what it has answered (§8.2.7).
+    StatelessRedirect,
+    /// Answers REGISTER and nothing else.
+    Registrar,
 }
 
 /// How several contacts are tried.
@@ -455,6 +476,28 @@ impl TlsVersion {
         match self {
             Self::V1_2 => "1.2",
             Self::V1_3 => "1.3",
+        }
+    }
+}
+
+impl Mode {
+    /// Every mode with its word, the default first.
+    pub const ALL: [(&'static str, Mode); 5] = [
+        ("stateful", Mode::Stateful),
+        ("stateless", Mode::Stateless),
+        ("redirect", Mode::Redirect),
+        ("stateless-redirect", Mode::StatelessRedirect),
+        ("registrar", Mode::Registrar),
+    ];
+
+    /// As written in `sps.toml`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stateful => "stateful",
+            Self::Stateless => "stateless",
+            Self::Redirect => "redirect",
+            Self::StatelessRedirect => "stateless-redirect",
+            Self::Registrar => "registrar",
         }
     }
 }

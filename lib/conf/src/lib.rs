@@ -22,7 +22,7 @@ mod words;
 
 pub use config::{
     Access, Action, Advertise, Ca, Certificate, Cidr, ClientCertificate, Config, Dns, Fork, Guard, Level, Listen, Log,
-    Overload, Proxy, Registrar, Server, Tls, TlsVersion, Transport,
+    Mode, Overload, Proxy, Registrar, Server, Tls, TlsVersion, Transport,
 };
 pub use init::InitOptions;
 pub use material::{Material, MaterialError, Pair, Pem};

@@ -10,8 +10,8 @@ use toml::de::{DeTable, DeValue};
 
 use crate::section::{Notes, Section, nearest};
 use crate::{
-    Access, Action, Ca, Certificate, Cidr, ClientCertificate, Config, Dns, Fork, Guard, Level, Listen, Log, Overload,
-    Problem, Problems, Proxy, Registrar, Server, Tls, TlsVersion, Transport, check, words,
+    Access, Action, Ca, Certificate, Cidr, ClientCertificate, Config, Dns, Fork, Guard, Level, Listen, Log, Mode,
+    Overload, Problem, Problems, Proxy, Registrar, Server, Tls, TlsVersion, Transport, check, words,
 };
 
 impl Config {
@@ -120,7 +120,11 @@ fn read(mut document: DeTable<'_>, notes: &mut Notes) -> Config {
     let tls = tls(take_table(&mut document, notes, "tls", "[tls]"), notes);
     let proxy = proxy(take_table(&mut document, notes, "proxy", "[proxy]"), notes);
     let overload = overload(take_table(&mut document, notes, "overload", "[overload]"), notes);
-    let registrar = registrar(take_table(&mut document, notes, "registrar", "[registrar]"), notes);
+    let registrar = registrar(
+        take_table(&mut document, notes, "registrar", "[registrar]"),
+        proxy.mode,
+        notes,
+    );
     let access = take_tables(&mut document, notes, "access", "[[access]]", access);
     let guard = guard(take_table(&mut document, notes, "guard", "[guard]"), notes);
     let dns = dns(take_table(&mut document, notes, "dns", "[dns]"), notes);
@@ -359,6 +363,11 @@ fn certificate(mut section: Section, notes: &mut Notes) -> Option<Certificate> {
 
 fn proxy(mut section: Section, notes: &mut Notes) -> Proxy {
     let s = &mut section;
+    let mode = s
+        .choice(notes, "mode", Some(Mode::Stateful), &Mode::ALL)
+        .unwrap_or(Mode::Stateful);
+    let recurse = s.boolean(notes, "recurse", false).into_inner();
+    let caller_preferences = s.boolean(notes, "caller_preferences", false).into_inner();
     let record_route = s.boolean(notes, "record_route", true).into_inner();
     let words = [("parallel", Fork::Parallel), ("sequential", Fork::Sequential)];
     let fork = s
@@ -393,6 +402,9 @@ fn proxy(mut section: Section, notes: &mut Notes) -> Proxy {
     let connect = s.integer(notes, "connect_timeout_ms", 3_000, 10..=60_000, "milliseconds");
     section.finish(notes);
     Proxy {
+        mode,
+        recurse,
+        caller_preferences,
         record_route,
         fork,
         max_breadth: max_breadth.into_inner() as u16,
@@ -430,9 +442,11 @@ fn overload(mut section: Section, notes: &mut Notes) -> Overload {
     }
 }
 
-fn registrar(mut section: Section, notes: &mut Notes) -> Registrar {
+fn registrar(mut section: Section, mode: Mode, notes: &mut Notes) -> Registrar {
     let s = &mut section;
-    let enabled = s.boolean(notes, "enabled", true).into_inner();
+    let enabled = s.boolean(notes, "enabled", true);
+    check::registrar_alone(mode, &enabled, notes);
+    let enabled = enabled.into_inner();
     // §20.19 of RFC 3261 allows 2^32-1; a year is beyond any phone.
     const YEAR: u64 = 31_536_000;
     let min = s.integer(notes, "min_expires_s", 60, 1..=YEAR, "seconds");

@@ -117,6 +117,15 @@ impl Config {
     fn render_proxy(&self, out: &mut String) {
         let proxy = &self.proxy;
         section(out, "[proxy]", "");
+        let comment = "What SPS is: a proxy that minds each request until it is answered (\"stateful\") or forgets it where\n\
+                       it can (\"stateless\"), a server that tells callers where to go (\"redirect\",\n\
+                       \"stateless-redirect\"), or a registrar alone (\"registrar\").";
+        key(out, comment, "mode", text(proxy.mode.as_str()));
+        let comment =
+            "When a phone says where else its user is (a 3xx answer): call there ourselves, or tell the caller?";
+        key(out, comment, "recurse", proxy.recurse);
+        let comment = "May a phone choose at registration whether it is called or its callers are redirected?";
+        key(out, comment, "caller_preferences", proxy.caller_preferences);
         key(
             out,
             "Stay in the path of a call until it ends.",
@@ -408,6 +417,9 @@ names = ["sip.example.com"]
 certificate = "two.pem"
 key = "two.key"
 [proxy]
+mode = "redirect"
+recurse = true
+caller_preferences = true
 record_route = false
 fork = "sequential"
 max_breadth = 13

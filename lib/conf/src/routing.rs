@@ -3,10 +3,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use sps_route::{AccessRule, Conf, Host, OwnSocket};
+use sps_route::{AccessRule, Conf, Host, OwnSocket, Service};
 use sps_wire::flow;
 
-use crate::{Action, Config, Transport};
+use crate::{Action, Config, Mode, Transport};
 
 impl Config {
     /// The configuration of routing.
@@ -43,6 +43,12 @@ impl Config {
             })
             .collect();
         conf.open = self.is_open();
+        conf.service = match self.proxy.mode {
+            Mode::Stateful | Mode::Stateless => Service::Proxy,
+            Mode::Redirect | Mode::StatelessRedirect => Service::Redirect,
+            Mode::Registrar => Service::Registrar,
+        };
+        conf.caller_preferences = self.proxy.caller_preferences;
         conf.question_timeout = self.dns.total_timeout;
         conf.dead_for = self.proxy.dead_for;
         conf.retry_after_max = self.proxy.retry_after_max;

@@ -117,6 +117,7 @@ fn changed(old: &Config, section: &str, name: &str) -> Option<Config> {
         ("client_certificate", _) => "request".into(),
         ("min_version", _) => "1.3".into(),
         ("fork", _) => "sequential".into(),
+        ("mode", _) => "redirect".into(),
         ("level", _) => "debug".into(),
         ("domains", _) => vec!["further.example"].into(),
         ("friends", _) => vec!["192.0.2.0/24"].into(),

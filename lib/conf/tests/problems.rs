@@ -74,6 +74,23 @@ fn an_unknown_key_is_named_with_the_one_that_was_meant() {
 }
 
 #[test]
+fn a_registrar_alone_must_be_a_registrar() {
+    let text = "[proxy]\nmode = \"registrar\"\n[registrar]\nenabled = false\n";
+    one(
+        &after_good(text),
+        9,
+        11,
+        &["[registrar] enabled", "[proxy] mode is \"registrar\""],
+    );
+    one(
+        &after_good("[proxy]\nmode = \"registar\"\n"),
+        7,
+        8,
+        &["\"registar\"", "\"stateless-redirect\" or \"registrar\""],
+    );
+}
+
+#[test]
 fn a_wrong_type_says_what_was_expected() {
     one(
         &after_good("[proxy]\nrecord_route = \"yes\"\n"),

@@ -2,6 +2,7 @@
 
 use crate::target::UriBytes;
 use smallvec::SmallVec;
+use sps_wire::Handling;
 use sps_wire::flow::Flow;
 
 /// One live binding, as far as routing cares.
@@ -15,6 +16,8 @@ pub struct Contact {
     pub path: Vec<Box<[u8]>>,
     /// The flow the REGISTER came by, for contacts that can only be reached by it.
     pub flow: Option<Flow>,
+    /// What its owner wants done with requests for it, if he said so.
+    pub handling: Option<Handling>,
 }
 
 /// Filled by [`crate::Tables::registered`]; reusable.
@@ -31,17 +34,27 @@ impl Bindings {
     }
 
     /// Adds one live binding. `path` is empty or top Path first. Beyond [`MAX_CONTACTS`] the rest is ignored.
-    pub fn push<'p>(&mut self, uri: &[u8], q: u16, path: impl IntoIterator<Item = &'p [u8]>, flow: Option<Flow>) {
+    /// Gives it back, to add what few bindings have.
+    pub fn push<'p>(
+        &mut self,
+        uri: &[u8],
+        q: u16,
+        path: impl IntoIterator<Item = &'p [u8]>,
+        flow: Option<Flow>,
+    ) -> Option<&mut Contact> {
         self.known = true;
-        if self.contacts.len() < MAX_CONTACTS {
-            let path = path.into_iter().map(Box::from).collect();
-            self.contacts.push(Contact {
-                uri: UriBytes::from_slice(uri),
-                q: q.min(1000),
-                path,
-                flow,
-            });
+        if self.contacts.len() >= MAX_CONTACTS {
+            return None;
         }
+        let path = path.into_iter().map(Box::from).collect();
+        self.contacts.push(Contact {
+            uri: UriBytes::from_slice(uri),
+            q: q.min(1000),
+            path,
+            flow,
+            handling: None,
+        });
+        self.contacts.last_mut()
     }
 
     /// Whether the AOR has a record at all.

@@ -30,6 +30,17 @@ pub struct AccessRule {
     pub allow: bool,
 }
 
+/// What is done with requests that are not for the registrar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// They are forwarded.
+    Proxy,
+    /// Their senders are told where to go (RFC 3261 §8.3).
+    Redirect,
+    /// They are refused: there is nothing here but a registrar.
+    Registrar,
+}
+
 /// The configuration of routing. Make it by [`Conf::new`], add to it, and share it.
 #[derive(Debug, Clone)]
 pub struct Conf {
@@ -43,6 +54,10 @@ pub struct Conf {
     /// Sources that no rule covers may reach foreign domains and gateways too: with neither authentication nor access
     /// rules configured, or with `open_relay = true`.
     pub open: bool,
+    /// What is done with requests that no binding's own wish decides about.
+    pub service: Service,
+    /// Whether a binding's wish ([`sps_wire::Handling`]) is obeyed.
+    pub caller_preferences: bool,
     /// A user part of digits only, or `+` and digits, is a number even without `user=phone` (but not with `user=ip`).
     pub digits_are_numbers: bool,
     /// What a next hop without a transport of its own is sent by: UDP unless we have no UDP listener (RFC 3263 §4.1).
@@ -70,6 +85,8 @@ impl Conf {
             own: Vec::new(),
             access: Vec::new(),
             open: false,
+            service: Service::Proxy,
+            caller_preferences: false,
             digits_are_numbers: true,
             default_transport: Transport::Udp,
             tls: false,

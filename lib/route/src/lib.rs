@@ -23,7 +23,7 @@ pub mod trace;
 pub mod walk;
 
 pub use bindings::{Bindings, Contact};
-pub use conf::{AccessRule, Conf, OwnSocket};
+pub use conf::{AccessRule, Conf, OwnSocket, Service};
 pub use dead::DeadTargets;
 pub use host::{BadHop, HopAddress, Host};
 pub use number::Number;

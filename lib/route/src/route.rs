@@ -68,6 +68,13 @@ impl RouteSet {
         self.entries.is_empty()
     }
 
+    /// Whether all have one priority: shares of a load, none held in reserve for when others fail.
+    pub fn is_level(&self) -> bool {
+        self.entries
+            .first()
+            .is_none_or(|first| self.entries.iter().all(|entry| entry.priority == first.priority))
+    }
+
     /// Empties it for the next lookup.
     pub fn clear(&mut self) {
         self.entries.clear();

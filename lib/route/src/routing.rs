@@ -9,20 +9,25 @@
 //! 5. translation, if the Request-URI is ours: *registry*; without contacts there, the Request-URI itself.
 //! 6. next hop of each contact: *number-route* where its host is ours; else *domain-route*, then *address* or *dns*.
 //!
+//! Where the house redirects, or a binding asks for it, a target is not forwarded to but told to the caller ([`redirect`]); a
+//! redirect server asks neither *flow* nor *route-header* about requests outside dialogs, and takes the Route for noise.
+//!
 //! A contact at a domain of ours is looked up in the registry in its turn, instead of sending the request to ourselves.
 
 mod next_hop;
+mod redirect;
 mod translation;
 
 use crate::bindings::Bindings;
-use crate::conf::Conf;
+use crate::conf::{Conf, Service};
 use crate::host::Host;
 use crate::number::Number;
 use crate::route::RouteSet;
-use crate::target::{Target, TargetSet, UriBytes};
+use crate::target::{MAX_Q, Target, TargetSet};
 use crate::trace::{Stage, Trace};
 use crate::walk::{Answer, Ask};
 use smallvec::smallvec;
+use sps_wire::Handling;
 use sps_wire::flow::Flow;
 use sps_wire::uri::{Scheme, Uri};
 use std::fmt;
@@ -124,6 +129,8 @@ pub struct Routing {
     at: At,
     /// May reach foreign domains and gateways.
     trusted: bool,
+    /// Forwards whatever the mode of the house is.
+    forwards: bool,
 }
 
 /// The stage that is next.
@@ -158,6 +165,15 @@ impl Routing {
         Routing {
             at: At::RequestUri,
             trusted: false,
+            forwards: false,
+        }
+    }
+
+    /// The same for a request that is being forwarded already, and now to one more URI (§16.5, after a 3xx).
+    pub fn onward() -> Routing {
+        Routing {
+            forwards: true,
+            ..Routing::start()
         }
     }
 
@@ -176,14 +192,17 @@ impl Routing {
                 return reply(400, Stage::RequestUri);
             }
         };
+        let manner = Manner::of(facts, self.forwards, around.conf);
         loop {
             let found = match self.at {
+                At::RequestUri if manner.service == Service::Registrar => refuse_service(around),
                 At::RequestUri => check_scheme(&uri, around),
                 At::Access => self.check_access(facts, around),
                 At::Flow => follow_flow(facts, around),
+                At::RouteHeader if manner.service == Service::Redirect => Found::Continue(At::Registry),
                 At::RouteHeader => self.follow_route(facts, around),
-                At::Registry => translation::by_registry(&uri, self.trusted, around),
-                At::NextHop(translated) => next_hop::of_request_uri(&uri, self.trusted, translated, around),
+                At::Registry => translation::by_registry(&uri, self.trusted, manner, around),
+                At::NextHop(translated) => next_hop::of_request_uri(&uri, self.trusted, translated, manner, around),
             };
             match found {
                 Found::Continue(at) => self.at = at,
@@ -229,16 +248,51 @@ impl Routing {
         }
         Found::Break(match next_hop::by_uri(&uri, around) {
             Some((hop, _)) => Step::Targets(smallvec![Target {
-                uri: UriBytes::from_slice(facts.request_uri),
-                q: MAX_Q,
-                path: Vec::new(),
-                flow: None,
-                next_hops: smallvec![hop],
-                stage,
+                steady: next_hop::is_steady(&hop, around),
+                ..Target::forward(facts.request_uri, smallvec![hop], stage)
             }]),
             None => reply(500, stage),
         })
     }
+}
+
+/// What is done with one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Manner {
+    service: Service,
+    /// Bindings may ask for something else.
+    preferences: bool,
+}
+
+impl Manner {
+    /// A dialog that was let through once is served to its end, whatever the house does today. ACK and CANCEL go where their
+    /// INVITE has gone, and nobody can be redirected by an answer to them.
+    fn of(facts: &Facts<'_>, forwards: bool, conf: &Conf) -> Manner {
+        if forwards || facts.in_dialog || matches!(facts.method, b"ACK" | b"CANCEL") {
+            return Manner {
+                service: Service::Proxy,
+                preferences: false,
+            };
+        }
+        Manner {
+            service: conf.service,
+            preferences: conf.caller_preferences,
+        }
+    }
+
+    /// Whether a contact with this wish is told to the caller.
+    fn redirects(self, wish: Option<Handling>) -> bool {
+        match wish.filter(|_| self.preferences) {
+            Some(wish) => wish == Handling::Redirect,
+            None => self.service == Service::Redirect,
+        }
+    }
+}
+
+/// RFC 3261 §8.2.1. The proxy core says so itself, before it asks where to; this is for who wants it explained.
+fn refuse_service(around: &mut Surroundings<'_>) -> Found {
+    around.note(Stage::RequestUri, format_args!("a registrar takes REGISTER only"));
+    Found::Break(reply(405, Stage::RequestUri))
 }
 
 fn check_scheme(uri: &Uri<'_>, around: &mut Surroundings<'_>) -> Found {
@@ -267,12 +321,9 @@ fn follow_flow(facts: &Facts<'_>, around: &mut Surroundings<'_>) -> Found {
     };
     around.note(Stage::Flow, format_args!("{}/{}", flow.remote, flow.transport.as_str()));
     Found::Break(Step::Targets(smallvec![Target {
-        uri: UriBytes::from_slice(facts.request_uri),
-        q: MAX_Q,
-        path: Vec::new(),
         flow: Some(flow),
-        next_hops: smallvec![],
-        stage: Stage::Flow,
+        steady: !flow.transport.is_reliable(),
+        ..Target::forward(facts.request_uri, smallvec![], Stage::Flow)
     }]))
 }
 
@@ -283,9 +334,6 @@ fn reply(status: u16, stage: Stage) -> Step {
         stage,
     })
 }
-
-/// q of a target that nobody gave one, in thousandths.
-const MAX_Q: u16 = 1000;
 
 /// Bytes from the network for a trace.
 struct Printed<'a>(&'a [u8]);

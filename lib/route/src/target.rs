@@ -29,9 +29,38 @@ pub struct Target {
     pub next_hops: SmallVec<[NextHop; 1]>,
     /// The stage that decided, for the access log.
     pub stage: Stage,
+    /// The sender is told this URI instead of the request being forwarded to it.
+    pub redirect: bool,
+    /// The message and the configuration, static routes included, alone led here, and what is tried first is an address
+    /// that takes datagrams: no registration, no name, no connection, and no route in reserve. A repetition of the request
+    /// is led here too, so that it can be forwarded without remembering it (RFC 3261 §16.11).
+    pub steady: bool,
 }
 
 impl Target {
+    /// A target that its stage sends the request to as it stands.
+    pub(crate) fn forward(uri: &[u8], next_hops: SmallVec<[NextHop; 1]>, stage: Stage) -> Target {
+        Target {
+            uri: UriBytes::from_slice(uri),
+            q: MAX_Q,
+            path: Vec::new(),
+            flow: None,
+            next_hops,
+            stage,
+            redirect: false,
+            steady: false,
+        }
+    }
+
+    /// A place to send the caller to.
+    pub(crate) fn redirect(uri: UriBytes, q: u16, stage: Stage) -> Target {
+        Target {
+            q,
+            redirect: true,
+            ..Target::forward(&uri, SmallVec::new(), stage)
+        }
+    }
+
     /// Starts the walk over this target's destinations, taking its next hops.
     pub fn take_walk(&mut self) -> Walk {
         match self.flow {
@@ -49,6 +78,9 @@ impl Target {
         }
     }
 }
+
+/// q of a target that nobody gave one, in thousandths.
+pub(crate) const MAX_Q: u16 = 1000;
 
 /// A host to resolve (or not), with what is already decided about port and transport.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,7 +113,8 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} q={}.{:03}",
+            "{}{} q={}.{:03}",
+            if self.redirect { "redirect to " } else { "" },
             self.uri.escape_ascii(),
             self.q / 1000,
             self.q % 1000

@@ -79,7 +79,7 @@ pub enum Unresolved {
 }
 
 /// Walks the destinations of one target.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Walk {
     flow: Option<Flow>,
     /// What [`Exhausted`] says about the flow.

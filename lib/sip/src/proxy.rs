@@ -19,8 +19,11 @@ mod failover;
 mod feedback;
 mod forward;
 mod matching;
+mod mode;
 mod neighbours;
 mod receive;
+mod recurse;
+mod redirect;
 mod request_uri;
 mod response;
 mod room;
@@ -28,6 +31,7 @@ mod sent_by;
 mod shedding;
 mod sips;
 mod size;
+mod stateless;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -45,6 +49,8 @@ use sps_wire::{Edits, Index, Limits, Message, Response};
 
 pub use conf::{Conf, Denies, Fork, Listener, Ours, Overload, Trusts};
 pub use context::Leave;
+pub use mode::Mode;
+pub use recurse::RecursionTicket;
 pub use shedding::{Registrations, Shed};
 pub use token::{BranchToken, Keys, MAGIC_COOKIE, MacKey, RouteToken, Travel};
 
@@ -113,6 +119,8 @@ pub enum Action {
     },
     /// Find targets for this request, then call [`Proxy::on_targets`] or [`Proxy::on_refused`].
     Route(Ticket),
+    /// Find targets for one more URI ([`Proxy::recursion_uri`]), then call [`Proxy::on_recursion`].
+    Recurse(RecursionTicket),
     /// Find the next destination of this branch ([`Proxy::walk`]), then call [`Proxy::on_destination`].
     Walk(BranchTicket),
     /// Let the registrar answer this request ([`Proxy::request_for_service`]), then call [`Proxy::on_service_response`].
@@ -146,6 +154,10 @@ pub struct Target<W> {
     pub secure: bool,
     /// The edge's list of flows and next hops, and how far it has come.
     pub walk: W,
+    /// The caller is told of it (§8.3); nothing is sent there.
+    pub redirect: bool,
+    /// A repetition of the request would be led here too, by what it says itself: it may be forwarded without state (§16.11).
+    pub steady: bool,
 }
 
 /// Where a branch goes next.
@@ -253,6 +265,14 @@ pub struct Counters {
     pub moved_to_tcp: u64,
     /// Times a request went on to another destination of the same target (RFC 3263 §4.3).
     pub failovers: u64,
+    /// Requests forwarded without keeping anything of them (§16.11).
+    pub stateless_requests: u64,
+    /// Responses to such requests.
+    pub stateless_responses: u64,
+    /// Requests answered, or to be answered if nothing better comes, with where to go (§8.3).
+    pub redirected: u64,
+    /// Targets that a 3xx from downstream has added (§16.7 step 4).
+    pub recursions: u64,
 }
 
 /// The proxy core of one worker.
@@ -274,6 +294,8 @@ pub struct Proxy<W, J> {
     shedding: Shedding,
     saying: Saying,
     neighbours: Neighbours,
+    /// Requests have been forwarded without state, or may have been: their CANCEL and ACK may come at any time.
+    has_forgotten: bool,
     /// Makes the numbers of this core unlike those of others, and of its former lives.
     seed: u64,
     serial: u64,
@@ -303,7 +325,6 @@ impl<W, J: Journal> Proxy<W, J> {
         sent_by.add(&conf.listeners);
         let shedding = Shedding::new(Controller::new(conf.overload.control, now));
         Proxy {
-            conf,
             sent_by,
             limits,
             journal,
@@ -318,6 +339,8 @@ impl<W, J: Journal> Proxy<W, J> {
             shedding,
             saying: Saying::default(),
             neighbours: Neighbours::default(),
+            has_forgotten: conf.mode == Mode::Stateless,
+            conf,
             seed,
             serial: 0,
             client_steps: Vec::new(),
@@ -346,6 +369,7 @@ impl<W, J: Journal> Proxy<W, J> {
         conf.keys.keep_hashes_of(&self.conf.keys);
         self.sent_by.add(&conf.listeners);
         self.shedding.controller.configure(conf.overload.control);
+        self.has_forgotten |= conf.mode == Mode::Stateless;
         self.conf = conf;
     }
 
@@ -499,7 +523,7 @@ impl<W, J: Journal> Proxy<W, J> {
         match &mut context.server {
             Server::Invite(machine) => machine.on_deadline(clock.now, &self.conf.timers, &mut steps),
             Server::Other(machine) => machine.on_deadline(clock.now, &self.conf.timers, &mut steps),
-            Server::Ack => {}
+            Server::Ack | Server::Deferred => {}
         }
         self.hold_back(clock, ticket, &mut steps);
         self.perform_server(ticket, &mut steps, todo);
@@ -611,7 +635,7 @@ impl<W, J: Journal> Proxy<W, J> {
         let deadline = match &context.server {
             Server::Invite(machine) => machine.deadline(),
             Server::Other(machine) => machine.deadline(),
-            Server::Ack => None,
+            Server::Ack | Server::Deferred => None,
         };
         if let Some(at) = deadline
             && context.wake_at.is_none_or(|wake_at| at < wake_at)
@@ -713,7 +737,7 @@ impl<W, J: Journal> Proxy<W, J> {
             Some(context) => match &context.server {
                 Server::Invite(machine) => machine.state() == State::Proceeding,
                 Server::Other(machine) => matches!(machine.state(), State::Trying | State::Proceeding),
-                Server::Ack => true,
+                Server::Ack | Server::Deferred => true,
             },
             None => false,
         }

@@ -44,7 +44,7 @@ pub use limits::Limits;
 pub use message::{Message, Start};
 pub use method::Method;
 pub use name::Name;
-pub use name_addr::{Contacts, NameAddr, NameAddrs};
+pub use name_addr::{Contacts, Handling, NameAddr, NameAddrs};
 pub use number::{CSeq, Q, parse_u32};
 pub use params::{Param, Params};
 pub use parse::parse;

@@ -71,6 +71,14 @@ impl<'a> NameAddr<'a> {
             .map(|value| value.and_then(parse_seconds).unwrap_or(3600))
     }
 
+    /// What the `action` parameter asks for (RFC 2543 §6.13); none if it is absent or says something else.
+    pub fn handling(&self) -> Option<Handling> {
+        let value = self.params.get(b"action").flatten()?;
+        [Handling::Proxy, Handling::Redirect]
+            .into_iter()
+            .find(|handling| crate::eq_ignore_case(value, handling.as_str().as_bytes()))
+    }
+
     /// Place of the whole value in the message.
     pub fn range(&self) -> Range<usize> {
         self.value.range()
@@ -84,6 +92,25 @@ impl<'a> NameAddr<'a> {
     /// The value with its header, for [`Value::removal_range`].
     pub fn value(&self) -> Value<'a> {
         self.value
+    }
+}
+
+/// What the owner of a contact wants done with requests for it: the `action` parameter of RFC 2543 §6.13.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Handling {
+    /// Forwarded.
+    Proxy,
+    /// Their senders told where to go.
+    Redirect,
+}
+
+impl Handling {
+    /// The value of the parameter.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Handling::Proxy => "proxy",
+            Handling::Redirect => "redirect",
+        }
     }
 }
 

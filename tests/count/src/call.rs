@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sps_sip::proxy::{
-    Action, Clock, Conf, Finished, Fork, Journal, Keys, Listener, MacKey, Ours, Overload, Proxy, Reach, Target, Ticket,
+    Action, Clock, Conf, Finished, Fork, Journal, Keys, Listener, MacKey, Mode, Ours, Overload, Proxy, Reach, Target,
+    Ticket,
 };
 use sps_sip::timers::TimerConf;
 use sps_wire::flow::{Destination, Flow, Transport};
@@ -67,6 +68,8 @@ impl House {
             unix_ms: 1_800_000_000_000,
         };
         let conf = Conf {
+            mode: Mode::Stateful,
+            recurse: false,
             member: 0,
             generation: 1,
             worker: 0,
@@ -141,7 +144,7 @@ impl House {
                         };
                         self.core.on_destination(self.clock, ticket, reach, &mut self.todo);
                     }
-                    Action::Serve(_) | Action::Forget(_) => {}
+                    Action::Serve(_) | Action::Forget(_) | Action::Recurse(_) => {}
                     Action::Avoid { .. } | Action::Answered(_) => {}
                 }
             }
@@ -156,6 +159,8 @@ impl House {
             flow: None,
             secure: false,
             walk: true,
+            redirect: false,
+            steady: false,
         };
         let targets = std::iter::once(target).collect();
         self.core

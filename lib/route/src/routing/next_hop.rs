@@ -1,9 +1,9 @@
 //! The next hop of a URI: static routes, then what the URI itself says (RFC 3261 §16.6 step 7).
 
-use super::{Found, MAX_Q, Surroundings, Translated, reply};
+use super::{Found, Manner, Surroundings, Translated, redirect, reply};
 use crate::host::{Host, MAX_NAME_LEN};
 use crate::routing::Step;
-use crate::target::{NextHop, Target, UriBytes};
+use crate::target::{NextHop, Target};
 use crate::trace::Stage;
 use smallvec::{SmallVec, smallvec};
 use sps_wire::flow::Transport;
@@ -15,9 +15,10 @@ pub(super) fn of_request_uri(
     uri: &Uri<'_>,
     trusted: bool,
     translated: Translated,
+    manner: Manner,
     around: &mut Surroundings<'_>,
 ) -> Found {
-    let (next_hops, stage) = match translated {
+    let (hops, stage) = match translated {
         // What strangers ask for is not even looked up.
         Translated::Foreign if !trusted => return Found::Break(refuse(around)),
         Translated::Foreign => match of_foreign(uri, around) {
@@ -25,26 +26,37 @@ pub(super) fn of_request_uri(
             None => return Found::Break(reply(500, Stage::RequestUri)),
         },
         Translated::Away | Translated::Unknown => match by_number(uri, around) {
-            Some(next_hops) => (next_hops, Stage::NumberRoute),
+            Some(hops) => (hops, Stage::NumberRoute),
             None => return Found::Break(not_found(translated == Translated::Away, around)),
         },
     };
     if !trusted {
         return Found::Break(refuse(around));
     }
-    if next_hops.is_empty() {
+    if manner.redirects(None) {
+        return Found::Break(redirect::to_hops(uri, &hops.hops, stage, around));
+    }
+    if hops.hops.is_empty() {
         around.note(stage, format_args!("every next hop is ourselves"));
         return Found::Break(reply(482, stage));
     }
-    let uri = UriBytes::from_slice(uri.text);
     Found::Break(Step::Targets(smallvec![Target {
-        uri,
-        q: MAX_Q,
-        path: Vec::new(),
-        flow: None,
-        next_hops,
-        stage
+        steady: hops.steady,
+        ..Target::forward(uri.text, hops.hops, stage)
     }]))
+}
+
+/// Next hops in the order they are to be tried.
+#[derive(Debug)]
+pub(super) struct Hops {
+    pub hops: SmallVec<[NextHop; 1]>,
+    /// See [`Target::steady`], as far as the hops are concerned.
+    pub steady: bool,
+}
+
+/// Whether a request can be sent there and forgotten: an address, by datagrams.
+pub(super) fn is_steady(hop: &NextHop, around: &Surroundings<'_>) -> bool {
+    matches!(hop.host, Host::Addr(_)) && hop.transport.unwrap_or(around.conf.default_transport) == Transport::Udp
 }
 
 /// For who is not trusted to use us as a relay.
@@ -68,7 +80,7 @@ fn not_found(known: bool, around: &mut Surroundings<'_>) -> Step {
 
 /// Static routes on the user part, in the order they are to be tried, without those that lead to ourselves. `None` if
 /// the user part is no number or no route applies.
-pub(super) fn by_number(uri: &Uri<'_>, around: &mut Surroundings<'_>) -> Option<SmallVec<[NextHop; 1]>> {
+pub(super) fn by_number(uri: &Uri<'_>, around: &mut Surroundings<'_>) -> Option<Hops> {
     let Some(number) = around.conf.number(uri) else {
         around.note(Stage::NumberRoute, format_args!("user part is no number"));
         return None;
@@ -92,7 +104,7 @@ fn counted(around: &Surroundings<'_>) -> (usize, &'static str) {
 
 /// The next hops of a URI whose host is not ours: static domain routes, else the host itself. `None` if we cannot send
 /// there.
-pub(super) fn of_foreign(uri: &Uri<'_>, around: &mut Surroundings<'_>) -> Option<(SmallVec<[NextHop; 1]>, Stage)> {
+pub(super) fn of_foreign(uri: &Uri<'_>, around: &mut Surroundings<'_>) -> Option<(Hops, Stage)> {
     let host = host_of(uri)?;
     around.scratch.routes.clear();
     around.tables.domain(&host, &mut around.scratch.routes);
@@ -102,12 +114,13 @@ pub(super) fn of_foreign(uri: &Uri<'_>, around: &mut Surroundings<'_>) -> Option
         return Some((arranged(uri, Stage::DomainRoute, around), Stage::DomainRoute));
     }
     let (hop, stage) = by_uri(uri, around)?;
+    let steady = is_steady(&hop, around);
     let hops = if is_ourselves(&hop, around) {
         smallvec![]
     } else {
         smallvec![hop]
     };
-    Some((hops, stage))
+    Some((Hops { hops, steady }, stage))
 }
 
 /// What a URI itself says (RFC 3263 §4): `None` for a transport or scheme that we cannot send by.
@@ -138,10 +151,12 @@ pub(super) fn by_uri(uri: &Uri<'_>, around: &mut Surroundings<'_>) -> Option<(Ne
 }
 
 /// The routes found, drawn by priority and weight.
-fn arranged(uri: &Uri<'_>, stage: Stage, around: &mut Surroundings<'_>) -> SmallVec<[NextHop; 1]> {
+fn arranged(uri: &Uri<'_>, stage: Stage, around: &mut Surroundings<'_>) -> Hops {
     let mut routes = std::mem::take(&mut around.scratch.routes);
+    // A route of lower priority is there for when the others fail, which only who waits for the answer learns.
+    let no_reserve = routes.is_level();
     routes.arrange(around.conf.max_alternates, around.random);
-    let mut next_hops = SmallVec::new();
+    let mut next_hops = SmallVec::<[NextHop; 1]>::new();
     for entry in routes.drain() {
         let (priority, weight) = (entry.priority, entry.weight);
         let hop = NextHop {
@@ -159,7 +174,11 @@ fn arranged(uri: &Uri<'_>, stage: Stage, around: &mut Surroundings<'_>) -> Small
         }
     }
     around.scratch.routes = routes;
-    next_hops
+    let steady = no_reserve && next_hops.first().is_some_and(|hop| is_steady(hop, around));
+    Hops {
+        hops: next_hops,
+        steady,
+    }
 }
 
 /// §26.2.2: a SIPS URI is reached by TLS on every hop.

@@ -1,5 +1,7 @@
 //! Whole decisions, with tables made of a few lines.
 
+mod redirecting;
+
 use super::*;
 use crate::conf::{AccessRule, OwnSocket};
 use crate::record::{self, Shape};

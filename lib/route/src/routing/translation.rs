@@ -1,7 +1,6 @@
 //! Translation: from the Request-URI to contacts. The registry is the first stage that may yield any.
 
-use super::next_hop;
-use super::{At, Found, MAX_Q, Printed, Surroundings, Translated, reply};
+use super::{At, Found, MAX_Q, Manner, Printed, Surroundings, Translated, next_hop, redirect, reply};
 use crate::bindings::Contact;
 use crate::routing::Step;
 use crate::target::{NextHop, Target, TargetSet};
@@ -18,11 +17,11 @@ const MAX_DEPTH: usize = 4;
 ///
 /// Departs from §16.5: who registers while the request is under way is not added to its targets, because callers would wait for
 /// phones that come late, and what was decided could not be told from the access log. The next request finds them.
-pub(super) fn by_registry(uri: &Uri<'_>, trusted: bool, around: &mut Surroundings<'_>) -> Found {
+pub(super) fn by_registry(uri: &Uri<'_>, trusted: bool, manner: Manner, around: &mut Surroundings<'_>) -> Found {
     if !around.conf.is_ours(uri) {
         return Found::Continue(At::NextHop(Translated::Foreign));
     }
-    let mut work = SmallVec::<[(usize, Contact); 2]>::new();
+    let mut work = Work::new();
     let known = look_up(uri, 0, MAX_Q, &mut work, around);
     if work.is_empty() {
         let translated = if known { Translated::Away } else { Translated::Unknown };
@@ -34,17 +33,22 @@ pub(super) fn by_registry(uri: &Uri<'_>, trusted: bool, around: &mut Surrounding
     while at < work.len() && targets.len() < around.conf.max_targets {
         let (depth, contact) = std::mem::take(&mut work[at]);
         at += 1;
-        let Some(target) = follow(contact, depth, trusted, &mut work, around) else {
-            continue;
+        let found = if manner.redirects(contact.handling) {
+            redirect::to_contact(contact, depth, trusted, &mut work, around)
+        } else {
+            follow(contact, depth, trusted, &mut work, around).into_iter().collect()
         };
-        // §16.5: no URI twice.
-        if targets
-            .iter()
-            .all(|other| other.uri != target.uri || other.flow != target.flow)
-        {
-            targets.push(target);
+        for target in found {
+            // §16.5: no URI twice.
+            if targets
+                .iter()
+                .all(|other| other.uri != target.uri || other.flow != target.flow)
+            {
+                targets.push(target);
+            }
         }
     }
+    redirect::leave_out(uri, &mut targets, around);
     if targets.is_empty() {
         around.note(Stage::Registry, format_args!("no contact can be reached"));
         return Found::Break(reply(480, Stage::Registry));
@@ -53,14 +57,32 @@ pub(super) fn by_registry(uri: &Uri<'_>, trusted: bool, around: &mut Surrounding
     Found::Break(Step::Targets(targets))
 }
 
-/// Adds the live bindings of `uri`, which is ours, to `work`; whether there is a record of it.
-fn look_up(
+/// Contacts still to be looked at, each with the number of AORs that led to it.
+pub(super) type Work = SmallVec<[(usize, Contact); 2]>;
+
+/// Follows a contact at a domain of ours to the bindings there. Whether there were any.
+pub(super) fn look_deeper(
     uri: &Uri<'_>,
     depth: usize,
-    q: u16,
-    work: &mut SmallVec<[(usize, Contact); 2]>,
+    contact: &Contact,
+    work: &mut Work,
     around: &mut Surroundings<'_>,
 ) -> bool {
+    let before = work.len();
+    if depth < MAX_DEPTH && work.len() < around.conf.max_targets {
+        look_up(uri, depth + 1, contact.q, work, around);
+        // Whose callers are to be redirected wants it of all that his name stands for.
+        if contact.handling.is_some() {
+            for (_, found) in &mut work[before..] {
+                found.handling = found.handling.or(contact.handling);
+            }
+        }
+    }
+    work.len() > before
+}
+
+/// Adds the live bindings of `uri`, which is ours, to `work`; whether there is a record of it.
+fn look_up(uri: &Uri<'_>, depth: usize, q: u16, work: &mut Work, around: &mut Surroundings<'_>) -> bool {
     let scratch = &mut *around.scratch;
     scratch.aor.clear();
     if !around.conf.write_aor(uri, &mut scratch.aor) {
@@ -92,7 +114,7 @@ fn follow(
     contact: Contact,
     depth: usize,
     trusted: bool,
-    work: &mut SmallVec<[(usize, Contact); 2]>,
+    work: &mut Work,
     around: &mut Surroundings<'_>,
 ) -> Option<Target> {
     let stage = Stage::Registry;
@@ -135,19 +157,13 @@ fn follow(
             );
             return None;
         };
-        return Some(target(contact, None, next_hops, stage));
+        return Some(target(contact, None, next_hops.hops, stage));
     }
-    let before = work.len();
-    if depth < MAX_DEPTH && work.len() < around.conf.max_targets {
-        look_up(&uri, depth + 1, contact.q, work, around);
-    }
-    if work.len() > before {
+    if look_deeper(&uri, depth, &contact, work, around) {
         return None;
     }
     match next_hop::by_number(&uri, around) {
-        Some(next_hops) if trusted && !next_hops.is_empty() => {
-            Some(target(contact, None, next_hops, Stage::NumberRoute))
-        }
+        Some(found) if trusted && !found.hops.is_empty() => Some(target(contact, None, found.hops, Stage::NumberRoute)),
         _ => {
             around.note(
                 stage,
@@ -165,7 +181,7 @@ fn beside_flow(uri: &Uri<'_>, flow: &Flow, around: &mut Surroundings<'_>) -> Sma
     match flow.transport {
         Transport::Tcp | Transport::Tls if is_reachable && !around.conf.is_ours(uri) => {
             next_hop::of_foreign(uri, around)
-                .map(|(hops, _)| hops)
+                .map(|(found, _)| found.hops)
                 .unwrap_or_default()
         }
         Transport::Udp | Transport::Tcp | Transport::Tls => smallvec![],
@@ -180,5 +196,8 @@ fn target(contact: Contact, flow: Option<Flow>, next_hops: SmallVec<[NextHop; 1]
         flow,
         next_hops,
         stage,
+        redirect: false,
+        // A registration may change between a request and its repetition.
+        steady: false,
     }
 }

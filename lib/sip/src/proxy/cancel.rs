@@ -6,6 +6,7 @@ use sps_wire::{Message, Response};
 
 use super::check::{self, Refusal};
 use super::context::{Cancel, ClientMachine, Standing};
+use super::mode::Mode;
 use super::{Action, Clock, Journal, Leave, Proxy, Ticket};
 use crate::transaction::{self, NonInviteClient, State};
 
@@ -21,11 +22,12 @@ const MAX_REASON_LEN: usize = 512;
 impl<W, J: Journal> Proxy<W, J> {
     /// A CANCEL from upstream. It has no memory of its own: its repetition finds the same INVITE and gets the same answer.
     ///
-    /// Departs from §16.10, which has a CANCEL that matches nothing forwarded statelessly: SPS forwards no request so, hence
-    /// nobody downstream can know it, and 481 is the truth (§9.2).
+    /// Departs from §16.10, which has a CANCEL that matches nothing forwarded statelessly: only a core that has forwarded requests
+    /// so does that. Of others nobody downstream can know what it is about, and 481 is the truth (§9.2).
     ///
     /// Departs from §8.2.7, which has a stateless server ignore CANCEL: the CANCEL of a request that was refused without keeping
-    /// state cannot be told from any other that matches nothing, and gets 481 like it.
+    /// state cannot be told from any other that matches nothing, and gets 481 like it. A stateless redirect server says 200, as
+    /// §8.3 asks of redirect servers: its request has had its answer, and silence would only have the CANCEL repeated.
     pub(super) fn on_cancel(
         &mut self,
         clock: Clock,
@@ -36,7 +38,11 @@ impl<W, J: Journal> Proxy<W, J> {
         todo: &mut Vec<Action>,
     ) {
         let Some(slot) = invite else {
-            self.refuse(clock, flow, reply, message, &Refusal::plain(481), todo);
+            if self.conf.mode == Mode::StatelessRedirect {
+                self.answer_statelessly(clock, flow, reply, message, &Refusal::plain(200), todo);
+            } else {
+                self.refuse(clock, flow, reply, message, &Refusal::plain(481), todo);
+            }
             return;
         };
         let serial = self.contexts.get(slot as usize).map_or(0, |context| context.serial);
@@ -72,8 +78,10 @@ impl<W, J: Journal> Proxy<W, J> {
         active.caller_cancelled = true;
         active.cancel_reason = reason;
         active.waiting.clear();
-        if active.routing {
-            active.routing = false;
+        let asked = active.routing || active.redirections.iter().any(super::recurse::Redirection::is_open);
+        active.routing = false;
+        active.redirections.clear();
+        if asked {
             todo.push(Action::Forget(ticket));
         }
         self.cancel_branches(clock, ticket, todo);

@@ -5,7 +5,7 @@ use sps_wire::{Message, Method, Name};
 
 use super::conf::Conf;
 use super::sent_by::SentBy;
-use super::token::{BranchToken, MAGIC_COOKIE, feed, finish};
+use super::token::{BranchToken, MAGIC_COOKIE, StatelessBranch, feed, finish};
 
 /// Why a request is refused: what the response says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,12 +34,16 @@ impl Refusal {
     }
 }
 
-/// §16.3 steps 1 to 5. Step 6 (Proxy-Authorization) is a stage of routing.
-pub(super) fn check(message: Message<'_>, sent_by: &SentBy, loop_hash: u64) -> Result<(), Refusal> {
+/// What every request must stand, whoever answers it: §16.3 steps 1 and 2, which are also those of §8.2.2.
+pub(super) fn check(message: Message<'_>) -> Result<(), Refusal> {
     reasonable_syntax(message)?;
-    uri_scheme(message)?;
+    uri_scheme(message)
+}
+
+/// What a request must stand that is to be forwarded: §16.3 steps 3 to 5. Step 6 (Proxy-Authorization) is a stage of routing.
+pub(super) fn check_onward(conf: &Conf, message: Message<'_>, sent_by: &SentBy, loop_hash: u64) -> Result<(), Refusal> {
     max_forwards(message)?;
-    loop_detection(message, sent_by, loop_hash)?;
+    loop_detection(conf, message, sent_by, loop_hash)?;
     proxy_require(message)
 }
 
@@ -93,16 +97,17 @@ fn max_forwards(message: Message<'_>) -> Result<(), Refusal> {
 
 /// §16.3 step 4 as RFC 5393 §4.2.2 has it: a Via of ours, by its sent-by, whose loop hash is that of this request. (Another
 /// member of a farm makes the same hash by the same keys: what came from it has not looped.)
-fn loop_detection(message: Message<'_>, sent_by: &SentBy, loop_hash: u64) -> Result<(), Refusal> {
+fn loop_detection(conf: &Conf, message: Message<'_>, sent_by: &SentBy, loop_hash: u64) -> Result<(), Refusal> {
     for via in message.vias() {
         // RFC 5393 §4.2.4: another element's Via need not please us.
         let Ok(via) = via else { continue };
-        if via
-            .branch()
-            .and_then(BranchToken::parse)
-            .is_some_and(|token| token.loop_hash == loop_hash)
-            && sent_by.is_ours(&via)
-        {
+        let Some(branch) = via.branch() else { continue };
+        let same = match BranchToken::parse(branch) {
+            Some(token) => token.loop_hash == loop_hash,
+            None => StatelessBranch::parse(branch)
+                .is_some_and(|token| token.loop_hash == stateless_loop_hash(conf, message)),
+        };
+        if same && sent_by.is_ours(&via) {
             return Err(Refusal::plain(482));
         }
     }
@@ -111,6 +116,10 @@ fn loop_detection(message: Message<'_>, sent_by: &SentBy, loop_hash: u64) -> Res
 
 /// §16.3 step 5: SPS has no extension that a client could demand of a proxy.
 fn proxy_require(message: Message<'_>) -> Result<(), Refusal> {
+    // §8.2.2.3: in a CANCEL it has no meaning.
+    if message.method() == Some(Method::Cancel) {
+        return Ok(());
+    }
     only_known_extensions(message, Name::ProxyRequire, &[])
 }
 
@@ -167,9 +176,48 @@ pub(super) fn loop_hash(conf: &Conf, message: Message<'_>) -> u64 {
     finish(hasher) as u64
 }
 
+/// The loop hash of a request that is forwarded without state. INVITE, CANCEL and the ACK of a failure must leave with one branch
+/// (§16.11), so that it knows neither the To tag, which only the ACK has, nor Proxy-Require and Proxy-Authorization, which
+/// only the INVITE may have (§8.2.2.3, §22.1).
+pub(super) fn stateless_loop_hash(conf: &Conf, message: Message<'_>) -> u64 {
+    let mut hasher = conf.keys.loop_hasher();
+    feed(&mut hasher, b"stateless");
+    feed(&mut hasher, message.request_uri().unwrap_or_default());
+    feed(&mut hasher, message.call_id());
+    if let Ok(from) = message.from() {
+        feed(&mut hasher, from.tag().unwrap_or_default());
+    }
+    if let Ok(cseq) = message.cseq() {
+        feed(&mut hasher, &cseq.number.to_be_bytes());
+    }
+    for header in message.all(Name::Route) {
+        feed(&mut hasher, header.value());
+    }
+    finish(hasher) as u64
+}
+
+/// What tells one transaction from all others when nothing is kept of it (§16.11): the top Via's branch and sent-by, which a
+/// CANCEL and the ACK of a failure share with their INVITE. Of an RFC 2543 peer, whose branch says nothing: the whole Via, the
+/// From tag, Call-ID, CSeq number and Request-URI.
+///
+/// Departs from the recipe of §16.11: the To tag is left out, for the ACK of a failure has one and its INVITE had none.
+pub(super) fn transaction_key(conf: &Conf, message: Message<'_>) -> u64 {
+    by_via_or(conf, message, b"", || Some(b"")).unwrap_or_default() as u64
+}
+
 /// What a server transaction is found by (§17.2.3): branch, sent-by and method, where ACK and CANCEL count as the INVITE or
 /// request they refer to. Without the magic cookie (RFC 2543 peers) what the older rules compare.
 pub(super) fn fingerprint(conf: &Conf, message: Message<'_>, method: &[u8]) -> Option<u128> {
+    let to_tag = || message.to().ok().map(|to| to.tag().unwrap_or_default());
+    by_via_or(conf, message, method, to_tag)
+}
+
+fn by_via_or<'a>(
+    conf: &Conf,
+    message: Message<'a>,
+    method: &[u8],
+    to_tag: impl FnOnce() -> Option<&'a [u8]>,
+) -> Option<u128> {
     let via = message.top_via().ok()?;
     match via.branch().filter(|branch| has_magic_cookie(branch)) {
         Some(branch) => {
@@ -179,7 +227,7 @@ pub(super) fn fingerprint(conf: &Conf, message: Message<'_>, method: &[u8]) -> O
             feed(&mut hasher, method);
             Some(finish(hasher))
         }
-        None => older_fingerprint(conf, message, method, message.to().ok()?.tag().unwrap_or_default()),
+        None => older_fingerprint(conf, message, method, to_tag()?),
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use sps_wire::flow::Transport;
 use sps_wire::uri::Uri;
 
+use super::mode::Mode;
 use super::token::Keys;
 use crate::overload::OverloadConf;
 use crate::timers::TimerConf;
@@ -15,6 +16,10 @@ use crate::timers::TimerConf;
 /// Everything the core decides by, besides the message itself.
 #[derive(Debug, Clone)]
 pub struct Conf {
+    /// What is done with requests.
+    pub mode: Mode,
+    /// Whether the contacts of a 3xx are followed (§16.5, §16.7 step 4).
+    pub recurse: bool,
     /// Member number in a farm; goes into flow tokens.
     pub member: u16,
     /// Generation of daemons, in every branch token.

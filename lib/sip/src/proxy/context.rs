@@ -13,6 +13,7 @@ use sps_wire::Index;
 use sps_wire::Message;
 use sps_wire::flow::{Destination, Flow, Transport};
 
+use super::recurse::Redirection;
 use super::token::RouteToken;
 use super::{Target, Ticket};
 use crate::timers::TimerConf;
@@ -111,6 +112,8 @@ impl Way {
 pub(super) enum Server {
     Invite(InviteServer<Bytes>),
     Other(NonInviteServer<Bytes>),
+    /// None so far: whether one is made depends on what routing finds (§16.11, §8.2.7).
+    Deferred,
     /// An ACK for a 2xx: forwarded without a transaction (§16.11 is not meant: §13.2.2.4, §17.1.1.3).
     Ack,
 }
@@ -138,6 +141,10 @@ pub(super) struct Active<W> {
     pub best: Option<Best>,
     /// Header lines of 401 and 407 responses that were not the best (§16.7 step 7).
     pub challenges: Vec<u8>,
+    /// Responses of class 3xx whose contacts were followed (§16.7 step 4).
+    pub redirections: Vec<Redirection>,
+    /// Header lines with the contacts of 3xx responses that were not the best.
+    pub alternatives: Vec<u8>,
     /// The routing stage that decided, for the access log.
     pub stage: &'static str,
     /// Where the request went last, for the access log.
@@ -165,7 +172,9 @@ impl<W> Active<W> {
 
     /// Whether some branch may still give a final response.
     pub fn pending(&self) -> bool {
-        self.routing || self.branches.iter().any(|branch| !branch.done)
+        self.routing
+            || self.branches.iter().any(|branch| !branch.done)
+            || self.redirections.iter().any(Redirection::is_open)
     }
 }
 

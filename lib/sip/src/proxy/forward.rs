@@ -8,6 +8,7 @@ use sps_wire::{Edits, Message, Method, Name, NameAddr, OverloadStamp, Patch, Res
 
 use super::conf::Conf;
 use super::context::{Active, Branch, Cancel, Client, ClientMachine, Leave, Server, Standing};
+use super::stateless::Trail;
 use super::token::{BranchToken, RouteToken};
 use super::{
     Action, BranchTicket, Clock, Journal, Proxy, Reach, Target, Ticket, breadth, receive, request_uri, sips, size,
@@ -31,7 +32,7 @@ impl<W, J: Journal> Proxy<W, J> {
         };
         active.routing = false;
         active.stage = stage;
-        for target in &mut targets {
+        for target in targets.iter_mut().filter(|target| !target.redirect) {
             // §16.6 step 2.
             if let Some(uri) = request_uri::without_forbidden(&target.uri) {
                 target.uri = uri.into();
@@ -51,6 +52,13 @@ impl<W, J: Journal> Proxy<W, J> {
             targets.sort_by_key(|target| std::cmp::Reverse(target.q));
             remove_repeated(&mut targets, most);
         }
+        if !self.tell_redirects(clock, ticket, &mut targets, todo) {
+            return;
+        }
+        if !self.is_ready(clock, ticket, &targets, todo) {
+            return;
+        }
+        let Some(active) = self.active(ticket) else { return };
         // A target is taken from the end, so that the rest need not move.
         targets.reverse();
         active.waiting = targets;
@@ -194,7 +202,11 @@ impl<W, J: Journal> Proxy<W, J> {
             self.end_branch(ticket.request, ticket.branch, 503, Bytes::new());
             return self.settle(clock, ticket.request, todo);
         }
-        if !self.may_send(clock, ticket.request, &leave) {
+        if !self.must_follow(ticket.request) && !self.may_send(clock, ticket.request, &leave) {
+            // What goes elsewhere now would not when it is repeated.
+            if self.is_deferred(ticket.request) && !self.make_transaction(clock, ticket.request, todo) {
+                return;
+            }
             // RFC 7339 §5.10: another destination may do, if there is one.
             if let Some(active) = self.active(ticket.request) {
                 active.held_back = true;
@@ -215,12 +227,17 @@ impl<W, J: Journal> Proxy<W, J> {
         let Some(active) = context.active.as_deref_mut() else {
             return;
         };
-        let branch_token = BranchToken {
-            generation: self.conf.generation,
-            worker: self.conf.worker,
-            slot: client.slot,
-            serial,
-            loop_hash: active.loop_hash,
+        let mark = match &context.server {
+            Server::Deferred => Mark::Forgotten(Trail::of(&self.conf, active.message(), Some(context.reply.flow()))),
+            // Nobody can tell the ACK of a failure that was forwarded without state from that of a 2xx.
+            Server::Ack if self.has_forgotten => Mark::Forgotten(Trail::of(&self.conf, active.message(), None)),
+            Server::Ack | Server::Invite(_) | Server::Other(_) => Mark::Kept(BranchToken {
+                generation: self.conf.generation,
+                worker: self.conf.worker,
+                slot: client.slot,
+                serial,
+                loop_hash: active.loop_hash,
+            }),
         };
         let Some(branch) = active.branches.get(usize::from(ticket.branch)) else {
             return;
@@ -235,9 +252,18 @@ impl<W, J: Journal> Proxy<W, J> {
                 breadth: branch.breadth,
                 leave,
             };
-            copy.write(branch_token, &mut self.edits, out);
+            copy.write(&mark, &mut self.edits, out);
         };
         write(&leave, &mut self.out);
+        let is_deferred = matches!(context.server, Server::Deferred);
+        if is_deferred && size::moved_to_tcp(&self.conf, &leave, self.out.len()).is_some() {
+            // Whether the connection that it needs can be opened only a transaction can tell; and its CANCEL, which is small, must go
+            // the same way.
+            if self.make_transaction(clock, ticket.request, todo) {
+                self.launch(clock, ticket, leave, any_size, todo);
+            }
+            return;
+        }
         // Departs from §18.1.1: an ACK for a 2xx stays, for nothing would tell us that TCP was refused to it.
         let may_move = !any_size && !matches!(context.server, Server::Ack);
         let moved = match size::moved_to_tcp(&self.conf, &leave, self.out.len()).filter(|_| may_move) {
@@ -275,11 +301,14 @@ impl<W, J: Journal> Proxy<W, J> {
                 let machine = NonInviteClient::start(clock.now, bytes, reliable, &self.conf.timers, &mut steps);
                 (ClientMachine::Other(machine), None)
             }
-            Server::Ack => {
-                // An ACK is sent once and nothing comes back; its branch token belongs to no transaction.
+            Server::Ack | Server::Deferred => {
+                // Sent once, and nobody waits for what comes back; the branch belongs to no transaction.
+                if is_deferred {
+                    self.counters.stateless_requests += 1;
+                }
                 todo.push(Action::Send { leave, bytes, token: 0 });
                 self.client_steps = steps;
-                self.journal_and_drop_ack(ticket.request, todo);
+                self.forget(ticket.request, todo);
                 return;
             }
         };
@@ -306,7 +335,7 @@ impl<W, J: Journal> Proxy<W, J> {
         self.client_steps = steps;
     }
 
-    fn journal_and_drop_ack(&mut self, ticket: Ticket, todo: &mut Vec<Action>) {
+    fn forget(&mut self, ticket: Ticket, todo: &mut Vec<Action>) {
         if let Some(active) = self.active(ticket) {
             active.branches.iter_mut().for_each(|branch| branch.done = true);
         }
@@ -389,6 +418,14 @@ fn remaining_route_values<W>(active: &Active<W>) -> impl Iterator<Item = NameAdd
         .filter_map(|(_, route)| route.ok())
 }
 
+/// What our Via says of a request.
+enum Mark {
+    /// Where its client transaction lives.
+    Kept(BranchToken),
+    /// That nothing is kept of it.
+    Forgotten(Trail),
+}
+
 /// The copy of a request that one branch sends (§16.6). Everything a proxy need not change leaves as it came.
 struct BranchCopy<'a, W> {
     conf: &'a Conf,
@@ -400,7 +437,7 @@ struct BranchCopy<'a, W> {
 }
 
 impl<W> BranchCopy<'_, W> {
-    fn write(&self, branch: BranchToken, edits: &mut Edits, out: &mut Vec<u8>) {
+    fn write(&self, mark: &Mark, edits: &mut Edits, out: &mut Vec<u8>) {
         let BranchCopy {
             conf,
             active,
@@ -443,8 +480,12 @@ impl<W> BranchCopy<'_, W> {
             out.push(b' ');
             out.extend_from_slice(sent_by.as_bytes());
             out.extend_from_slice(b";branch=");
-            branch.write(out);
-            if conf.overload.feedback {
+            match mark {
+                Mark::Kept(branch) => branch.write(out),
+                Mark::Forgotten(trail) => trail.write(conf, out),
+            }
+            // Of what is forgotten nobody knows whose feedback came back.
+            if conf.overload.feedback && matches!(mark, Mark::Kept(_)) {
                 // RFC 7339 §4.1, §4.2.
                 out.extend_from_slice(b";oc;oc-algo=\"loss\"");
             }
@@ -456,7 +497,12 @@ impl<W> BranchCopy<'_, W> {
         let is_sips = sips::is_sips(uri) || first_route.is_some_and(sips::is_sips);
         let unsafe_before = is_sips && active.flow.transport != Transport::Tls;
         if (conf.record_route || unsafe_before) && forms_dialog(message) {
-            self.write_record_route(listener, is_sips, message, &mut patch);
+            let made_s = match mark {
+                Mark::Kept(_) => (self.clock.unix_ms / 1000) as u32,
+                // §16.11: a repetition must look the same.
+                Mark::Forgotten(_) => 0,
+            };
+            self.write_record_route(listener, is_sips, made_s, message, &mut patch);
         }
 
         if rewrite_routes {
@@ -529,10 +575,16 @@ impl<W> BranchCopy<'_, W> {
     ///
     /// Departs from RFC 5658 §6.2: towards TLS it says `transport=tls` and not `sips:`, which would oblige the other end to a SIPS
     /// contact (RFC 3261 §12.1.1) that phones which call without TLS could not reach; every stack knows what is meant.
-    fn write_record_route(&self, leaving: usize, is_sips: bool, message: Message<'_>, patch: &mut Patch<'_>) {
+    fn write_record_route(
+        &self,
+        leaving: usize,
+        is_sips: bool,
+        made_s: u32,
+        message: Message<'_>,
+        patch: &mut Patch<'_>,
+    ) {
         let BranchCopy {
             conf,
-            clock,
             active,
             target,
             leave,
@@ -545,7 +597,7 @@ impl<W> BranchCopy<'_, W> {
             .unwrap_or(leaving);
         let tag = message.from().ok().and_then(|from| from.tag()).unwrap_or_default();
         let token = RouteToken {
-            made_s: (clock.unix_ms / 1000) as u32,
+            made_s,
             up: needs_flow(active.flow, message).then_some(active.flow),
             down: match leave {
                 Leave::Flow(flow) if !leads_to(&target.uri, flow) => Some(*flow),

@@ -11,6 +11,7 @@ use sps_wire::{Index, Message, Method, Name, Response, ViaStamp};
 
 use super::check::{self, Refusal};
 use super::context::{Active, Context, Fingerprint, RouteFacts, Server, Way};
+use super::mode::Mode;
 use super::room::{Rank, Taken};
 use super::token::Travel;
 use super::{Action, Clock, Finished, Journal, Leave, Proxy, Ticket, breadth, request_uri, room};
@@ -19,13 +20,16 @@ use crate::guard::Standing;
 use crate::timers::TimerConf;
 use crate::transaction::{InviteServer, NonInviteServer};
 
-/// What SPS answers to OPTIONS about itself (§11.2). No Allow: a proxy takes any method.
-const OPTIONS_HEADERS: &[(&str, &[u8])] = &[
-    ("Accept", b"*/*"),
-    ("Accept-Encoding", b"*"),
-    ("Accept-Language", b"*"),
-    ("Supported", b"path"),
-];
+/// What SPS answers to OPTIONS about itself (§11.2). No Allow, but from a registrar alone: a proxy takes any method.
+fn options_headers(mode: Mode) -> impl Iterator<Item = (&'static str, &'static [u8])> {
+    const OF_ALL: [(&str, &[u8]); 4] = [
+        ("Accept", b"*/*"),
+        ("Accept-Encoding", b"*"),
+        ("Accept-Language", b"*"),
+        ("Supported", b"path"),
+    ];
+    OF_ALL.into_iter().chain(mode.allow().map(|methods| ("Allow", methods)))
+}
 
 /// A request that belongs to no transaction and passed all checks.
 struct Fresh {
@@ -57,6 +61,8 @@ enum Sorted {
 enum Kind {
     Invite,
     Ack,
+    /// Of something that was forwarded without state.
+    Cancel,
     Other,
 }
 
@@ -149,7 +155,8 @@ impl<W, J: Journal> Proxy<W, J> {
             return Sorted::Elsewhere(worker);
         }
         self.counters.requests += 1;
-        if method == Method::Cancel {
+        // §16.10: a CANCEL that matches nothing may be about what was forwarded without state.
+        if method == Method::Cancel && (known.is_some() || !self.has_forgotten) {
             self.on_cancel(clock, flow, reply, known, message, todo);
             return Sorted::Done;
         }
@@ -168,12 +175,13 @@ impl<W, J: Journal> Proxy<W, J> {
             // It acknowledges a response that we made and forgot.
             return Sorted::Done;
         }
+        let begins = !matches!(method, Method::Ack | Method::Cancel);
         let asks_for_feedback = self.asks_for_feedback(message);
         if asks_for_feedback {
-            let is_new = method != Method::Ack && message.to().is_ok_and(|to| to.tag().is_none());
+            let is_new = begins && message.to().is_ok_and(|to| to.tag().is_none());
             self.saying.count(is_new);
         }
-        if method != Method::Ack && self.shed(clock, flow, reply, message, fingerprint, asks_for_feedback, todo) {
+        if begins && self.shed(clock, flow, reply, message, fingerprint, asks_for_feedback, todo) {
             return Sorted::Done;
         }
         if method != Method::Ack && self.is_denied(flow, message) {
@@ -181,7 +189,11 @@ impl<W, J: Journal> Proxy<W, J> {
             return Sorted::Done;
         }
         let loop_hash = check::loop_hash(&self.conf, message);
-        if let Err(refusal) = check::check(message, &self.sent_by, loop_hash) {
+        let mut checked = check::check(message);
+        if self.conf.mode.forwards() {
+            checked = checked.and_then(|()| check::check_onward(&self.conf, message, &self.sent_by, loop_hash));
+        }
+        if let Err(refusal) = checked {
             self.counters.refused += 1;
             self.refuse(clock, flow, reply, message, &refusal, todo);
             return Sorted::Done;
@@ -194,20 +206,21 @@ impl<W, J: Journal> Proxy<W, J> {
             self.refuse(clock, flow, reply, message, &Refusal::plain(403), todo);
             return Sorted::Done;
         }
-        if let Err(refusal) = check::check_as_server(message, duty == Duty::Ourselves, duty == Duty::Route) {
+        let is_onward = duty == Duty::Route && self.is_onward(&route);
+        if let Err(refusal) = check::check_as_server(message, duty == Duty::Ourselves, is_onward) {
             self.counters.refused += 1;
             self.refuse(clock, flow, reply, message, &refusal, todo);
             return Sorted::Done;
         }
         let rank = self.rank(clock, flow, message, &route);
-        if rank != Rank::Dialog && !self.note(clock, flow, Useless::New) {
+        if rank != Rank::Dialog && method != Method::Cancel && !self.note(clock, flow, Useless::New) {
             return Sorted::Done;
         }
         if self.taken().is_full_for(rank, &self.conf) {
             self.refuse_for_room(clock, flow, reply, message, fingerprint, rank, todo);
             return Sorted::Done;
         }
-        if self.conf.draining && method != Method::Ack && message.to().is_ok_and(|to| to.tag().is_none()) {
+        if self.conf.draining && begins && message.to().is_ok_and(|to| to.tag().is_none()) {
             let header = Some(("Retry-After", b"2".to_vec()));
             let refusal = Refusal {
                 status: 503,
@@ -217,20 +230,20 @@ impl<W, J: Journal> Proxy<W, J> {
             self.refuse(clock, flow, reply, message, &refusal, todo);
             return Sorted::Done;
         }
-        let breadth = match duty {
-            Duty::Route => breadth::incoming(message, &self.conf),
-            // RFC 5393 §5.3.5: to who answers himself it says nothing.
-            Duty::Registrar | Duty::Ourselves => Ok(0),
-        };
-        let breadth = match breadth {
+        let breadth = match breadth::incoming(message, &self.conf) {
             Ok(breadth) => breadth,
-            Err(refusal) => {
+            Err(refusal) if is_onward => {
                 self.counters.refused += 1;
                 self.refuse(clock, flow, reply, message, &refusal, todo);
                 return Sorted::Done;
             }
+            // RFC 5393 §5.3.5: to who answers himself it says nothing.
+            Err(_) => 0,
         };
-        let fingerprint = fingerprint.filter(|_| method != Method::Ack);
+        if !self.conf.mode.forwards() && !self.admits(clock, flow, reply, message, loop_hash, &route, duty, todo) {
+            return Sorted::Done;
+        }
+        let fingerprint = fingerprint.filter(|_| begins);
         if let (Some(owners), Some(fingerprint)) = (&self.owners, fingerprint)
             && let Err(worker) = owners.claim(fingerprint, self.conf.worker)
         {
@@ -240,6 +253,7 @@ impl<W, J: Journal> Proxy<W, J> {
         let kind = match method {
             Method::Invite => Kind::Invite,
             Method::Ack => Kind::Ack,
+            Method::Cancel => Kind::Cancel,
             _ => Kind::Other,
         };
         Sorted::Fresh(Fresh {
@@ -309,6 +323,44 @@ impl<W, J: Journal> Proxy<W, J> {
         }
     }
 
+    /// What a server that is no proxy turns away ([`Mode::turn_away`]), and what of a dialog that it serves on.
+    #[allow(clippy::too_many_arguments)]
+    fn admits(
+        &mut self,
+        clock: Clock,
+        flow: Flow,
+        reply: Flow,
+        message: Message<'_>,
+        loop_hash: u64,
+        route: &RouteFacts,
+        duty: Duty,
+        todo: &mut Vec<Action>,
+    ) -> bool {
+        let method = message.method().unwrap_or(Method::Ack);
+        let refusal = if duty != Duty::Route {
+            None
+        } else if route.token.is_some() {
+            check::check_onward(&self.conf, message, &self.sent_by, loop_hash).err()
+        } else if matches!(method, Method::Ack | Method::Cancel) {
+            if !self.has_forgotten {
+                self.counters.stray_acks += 1;
+                return false;
+            }
+            check::check_onward(&self.conf, message, &self.sent_by, loop_hash).err()
+        } else {
+            self.conf.mode.turn_away(method, message)
+        };
+        let Some(refusal) = refusal else { return true };
+        self.counters.refused += 1;
+        self.refuse(clock, flow, reply, message, &refusal, todo);
+        false
+    }
+
+    /// Whether a request that nobody here answers is forwarded for all we know before routing.
+    fn is_onward(&self, route: &RouteFacts) -> bool {
+        self.conf.mode.forwards() || route.token.is_some()
+    }
+
     /// Looks for a transaction here and, if it is not here, among those of the other workers.
     fn find(&self, fingerprint: Option<u128>, known: &mut Option<u32>, elsewhere: &mut Option<u8>) {
         let Some(fingerprint) = fingerprint else { return };
@@ -330,7 +382,7 @@ impl<W, J: Journal> Proxy<W, J> {
                 }
                 Server::Invite(machine) => machine.on_retransmission(&mut steps),
                 Server::Other(machine) => machine.on_retransmission(&mut steps),
-                Server::Ack => {}
+                Server::Ack | Server::Deferred => {}
             }
         }
         if method != Method::Ack {
@@ -355,9 +407,14 @@ impl<W, J: Journal> Proxy<W, J> {
     ) {
         let reliable = flow.transport.is_reliable();
         let serial = self.next_serial();
+        // A CANCEL that comes this far belongs to no transaction and gets none.
+        let deferred = fresh.kind != Kind::Ack
+            && fresh.duty != Duty::Registrar
+            && (self.conf.mode.defers() || fresh.kind == Kind::Cancel);
         let server = match fresh.kind {
+            _ if deferred => Server::Deferred,
             Kind::Invite => Server::Invite(InviteServer::start(reliable)),
-            Kind::Other => Server::Other(NonInviteServer::start(reliable)),
+            Kind::Other | Kind::Cancel => Server::Other(NonInviteServer::start(reliable)),
             Kind::Ack => Server::Ack,
         };
         let active = Active {
@@ -375,6 +432,8 @@ impl<W, J: Journal> Proxy<W, J> {
             branches: SmallVec::new(),
             best: None,
             challenges: Vec::new(),
+            redirections: Vec::new(),
+            alternatives: Vec::new(),
             stage: "",
             next: None,
             routing: fresh.duty == Duty::Route,
@@ -399,12 +458,12 @@ impl<W, J: Journal> Proxy<W, J> {
                 .insert(&self.contexts, Fingerprint::new(fingerprint), slot);
         }
         let ticket = Ticket { slot, serial };
-        if fresh.kind == Kind::Other && fresh.duty != Duty::Ourselves {
+        if fresh.kind == Kind::Other && fresh.duty != Duty::Ourselves && !deferred {
             self.wake_context_at(ticket, clock.now + late_trying_wait(&self.conf.timers));
         }
         match fresh.duty {
             Duty::Route => {
-                if fresh.kind == Kind::Invite {
+                if fresh.kind == Kind::Invite && !deferred {
                     // §17.2.1: at once, since nobody knows how long routing will take.
                     self.respond(clock, ticket, &Response::new(100), todo);
                 }
@@ -412,8 +471,9 @@ impl<W, J: Journal> Proxy<W, J> {
             }
             Duty::Registrar => todo.push(Action::Serve(ticket)),
             Duty::Ourselves => {
+                let headers: SmallVec<[_; 5]> = options_headers(self.conf.mode).collect();
                 let response = Response {
-                    extra: OPTIONS_HEADERS,
+                    extra: &headers,
                     ..Response::new(200)
                 };
                 self.set_stage(ticket, "self");
@@ -475,7 +535,11 @@ impl<W, J: Journal> Proxy<W, J> {
     }
 
     pub(super) fn names_us(&self, uri: &Uri<'_>) -> bool {
-        uri.is_sip() && (self.conf.ours.0)(uri)
+        uri.is_sip() && self.is_ours(uri)
+    }
+
+    pub(super) fn is_ours(&self, uri: &Uri<'_>) -> bool {
+        (self.conf.ours.0)(uri)
     }
 
     /// Departs from RFC 5626 §5.3.1: a token that does not hold is not answered by 403 but ignored: the request is then outside of any
@@ -489,7 +553,7 @@ impl<W, J: Journal> Proxy<W, J> {
     }
 
     fn duty(&self, method: Method<'_>, message: Message<'_>, route: &RouteFacts) -> Duty {
-        if route.last_route_moved || message.routes().nth(route.own_routes).is_some() {
+        if self.is_onward(route) && (route.last_route_moved || message.routes().nth(route.own_routes).is_some()) {
             return Duty::Route;
         }
         let request_uri = route.request_uri.as_deref().or(message.request_uri());

@@ -29,7 +29,9 @@ impl<W, J: Journal> Proxy<W, J> {
             .and_then(BranchToken::parse);
         let cseq = message.cseq().ok().map(|cseq| cseq.method);
         let (Some(token), Some(method), Some(status)) = (token, cseq, message.status()) else {
-            self.on_stray(clock, flow);
+            if !self.return_response(clock, flow, message, todo) {
+                self.on_stray(clock, flow);
+            }
             return None;
         };
         // §16.7 step 3: without a Via below ours it answers something of our own making, which CANCEL alone is.
@@ -385,11 +387,16 @@ impl<W, J: Journal> Proxy<W, J> {
             todo.push(Action::Walk(BranchTicket { request, branch }));
             return;
         }
+        if !stopped && self.recurse(request, branch, status, &bytes, todo) {
+            self.settle(clock, request, todo);
+            return;
+        }
         self.end_branch(request, branch, status, bytes);
         if status >= 600 {
             // §16.7 step 5: no new branch, and those that ring are cancelled.
             if let Some(active) = self.active(request) {
                 active.cancelled = true;
+                active.redirections.clear();
             }
             self.cancel_branches(clock, request, todo);
         }
@@ -423,6 +430,7 @@ impl<W, J: Journal> Proxy<W, J> {
         }
         let (caller_cancelled, held_back) = (active.caller_cancelled, active.held_back);
         let challenges = std::mem::take(&mut active.challenges);
+        let alternatives = std::mem::take(&mut active.alternatives);
         match active.best.take() {
             Some(Best { status: 487, bytes }) if !bytes.is_empty() => self.decide(clock, ticket, 487, bytes, todo),
             // §16.7 step 6: a 6xx and a lower class come first; of 4xx and 5xx we choose what a CANCEL asks for.
@@ -430,7 +438,11 @@ impl<W, J: Journal> Proxy<W, J> {
                 self.respond(clock, ticket, &Response::new(487), todo);
             }
             Some(Best { status, bytes }) if !bytes.is_empty() && best::upstream_status(status) == status => {
-                let bytes = with_challenges(bytes, status, &challenges);
+                let bytes = match status {
+                    401 | 407 => with_lines(bytes, &challenges),
+                    300..=302 => with_lines(bytes, &alternatives),
+                    _ => bytes,
+                };
                 self.decide(clock, ticket, status, bytes, todo);
             }
             // RFC 7339 §5.10: nobody answered 503, so that §16.7 does not make it 500.
@@ -451,28 +463,12 @@ impl<W, J: Journal> Proxy<W, J> {
 
     /// Answers the request behind `ticket` ourselves.
     pub(super) fn respond(&mut self, clock: Clock, ticket: Ticket, response: &Response<'_>, todo: &mut Vec<Action>) {
-        let Some(context) = self
-            .contexts
-            .get(ticket.slot as usize)
-            .filter(|context| context.serial == ticket.serial)
-        else {
+        let Some(reply) = self.context(ticket).map(|context| context.reply.flow()) else {
             return;
         };
-        let Some(active) = context.active.as_deref() else {
+        let Some(bytes) = self.response_bytes(clock, ticket, response) else {
             return;
         };
-        let reply = context.reply.flow();
-        let message = active.message();
-        let tag = check::stateless_tag(&self.conf, message);
-        let response = Response {
-            to_tag: Some(&tag),
-            stamp: self.response_stamp(active.flow, message),
-            delay: clock.now.saturating_duration_since(active.received_at),
-            ..*response
-        };
-        self.out.clear();
-        sps_wire::write_response(message, &response, &mut self.out);
-        let bytes = Bytes::copy_from_slice(&self.out);
         let before = todo.len();
         if response.status < 200 {
             self.respond_bytes(clock, ticket, response.status, bytes, todo);
@@ -496,6 +492,26 @@ impl<W, J: Journal> Proxy<W, J> {
         }
     }
 
+    /// A response of ours to the request behind `ticket`.
+    pub(super) fn response_bytes(&mut self, clock: Clock, ticket: Ticket, response: &Response<'_>) -> Option<Bytes> {
+        let context = self
+            .contexts
+            .get(ticket.slot as usize)
+            .filter(|context| context.serial == ticket.serial)?;
+        let active = context.active.as_deref()?;
+        let message = active.message();
+        let tag = check::stateless_tag(&self.conf, message);
+        let response = Response {
+            to_tag: Some(&tag),
+            stamp: self.response_stamp(active.flow, message),
+            delay: clock.now.saturating_duration_since(active.received_at),
+            ..*response
+        };
+        self.out.clear();
+        sps_wire::write_response(message, &response, &mut self.out);
+        Some(Bytes::copy_from_slice(&self.out))
+    }
+
     pub(super) fn set_stage(&mut self, ticket: Ticket, stage: &'static str) {
         if let Some(active) = self.active(ticket) {
             active.stage = stage;
@@ -516,6 +532,10 @@ impl<W, J: Journal> Proxy<W, J> {
             self.counters.stray_acks += 1;
         } else {
             self.journal.finished(&finished(clock, &active, status));
+        }
+        if matches!(context.server, Server::Deferred) {
+            self.answer_deferred(clock, ticket, *active, status, bytes, todo);
+            return;
         }
         let of_ack = matches!(context.server, Server::Ack);
         // RFC 4320 §4.2: a 408 to a request other than INVITE comes too late to be of use, so it is not sent.
@@ -558,7 +578,7 @@ impl<W, J: Journal> Proxy<W, J> {
         let taken = match &mut context.server {
             Server::Invite(machine) => machine.respond(clock.now, status, bytes, &self.conf.timers, &mut steps),
             Server::Other(machine) => machine.respond(clock.now, status, bytes, &self.conf.timers, &mut steps),
-            Server::Ack => false,
+            Server::Ack | Server::Deferred => false,
         };
         self.perform_server(ticket, &mut steps, todo);
         self.server_steps = steps;
@@ -572,7 +592,12 @@ impl<W, J: Journal> Proxy<W, J> {
             .context(ticket)
             .and_then(|context| context.active.as_ref())
             .is_some_and(|active| active.asks_for_feedback);
-        let feedback = asked.then(|| self.feedback());
+        self.without_our_via(asked, message)
+    }
+
+    /// The same, told what is asked.
+    pub(super) fn without_our_via(&mut self, asks_for_feedback: bool, message: Message<'_>) -> Bytes {
+        let feedback = asks_for_feedback.then(|| self.feedback());
         let mut patch = Patch::reuse(message.bytes(), std::mem::take(&mut self.edits));
         patch.remove_first(message, Name::Via, 1);
         feedback::strip_lower_vias(message, &mut patch);
@@ -601,8 +626,8 @@ fn finished<'a, W>(clock: Clock, active: &'a Active<W>, status: u16) -> Finished
     }
 }
 
-/// §16.7 step 6 for one more response; step 7 for the challenges of those that lose.
-fn note_best<W>(active: &mut Active<W>, status: u16, bytes: Bytes) {
+/// §16.7 step 6 for one more response; step 7 for the challenges of those that lose, and the same for where they redirect to.
+pub(super) fn note_best<W>(active: &mut Active<W>, status: u16, bytes: Bytes) {
     let wins = active
         .best
         .as_ref()
@@ -612,34 +637,43 @@ fn note_best<W>(active: &mut Active<W>, status: u16, bytes: Bytes) {
     } else {
         Some(Best { status, bytes })
     };
-    if let Some(Best {
-        status: 401 | 407,
-        bytes,
-    }) = loser
-        && active.challenges.len() < MAX_CHALLENGES_LEN
-    {
-        collect_challenges(&bytes, &mut active.challenges);
+    match loser {
+        Some(Best {
+            status: 401 | 407,
+            bytes,
+        }) => collect_lines(
+            &bytes,
+            &[Name::WwwAuthenticate, Name::ProxyAuthenticate],
+            &mut active.challenges,
+        ),
+        Some(Best {
+            status: 300..=302,
+            bytes,
+        }) => collect_lines(&bytes, &[Name::Contact], &mut active.alternatives),
+        Some(_) | None => {}
     }
 }
 
-/// Bounds what many branches' challenges may add to one response.
-const MAX_CHALLENGES_LEN: usize = 16 * 1024;
+/// Bounds what many branches' challenges or contacts may add to one response.
+const MAX_LINES_LEN: usize = 16 * 1024;
 
-fn collect_challenges(response: &[u8], into: &mut Vec<u8>) {
+fn collect_lines(response: &[u8], names: &[Name], into: &mut Vec<u8>) {
     let mut index = sps_wire::Index::default();
     let Ok(message) = sps_wire::parse(response, &mut index, &sps_wire::Limits::default()) else {
         return;
     };
-    for name in [Name::WwwAuthenticate, Name::ProxyAuthenticate] {
-        for header in message.all(name) {
-            into.extend_from_slice(header.raw());
+    for name in names {
+        for header in message.all(*name) {
+            if into.len() + header.raw().len() <= MAX_LINES_LEN {
+                into.extend_from_slice(header.raw());
+            }
         }
     }
 }
 
-/// §16.7 step 7: a challenge must carry those of all branches.
-fn with_challenges(bytes: Bytes, status: u16, challenges: &[u8]) -> Bytes {
-    if challenges.is_empty() || !matches!(status, 401 | 407) {
+/// §16.7 step 7: what one branch says must carry what the others of its kind say.
+fn with_lines(bytes: Bytes, lines: &[u8]) -> Bytes {
+    if lines.is_empty() {
         return bytes;
     }
     let mut index = sps_wire::Index::default();
@@ -647,8 +681,8 @@ fn with_challenges(bytes: Bytes, status: u16, challenges: &[u8]) -> Bytes {
         return bytes;
     };
     let mut patch = Patch::new(message.bytes());
-    patch.insert(message.head_len().saturating_sub(2), challenges);
-    let mut out = Vec::with_capacity(bytes.len() + challenges.len());
+    patch.insert(message.head_len().saturating_sub(2), lines);
+    let mut out = Vec::with_capacity(bytes.len() + lines.len());
     patch.write(&mut out);
     out.into()
 }

@@ -46,16 +46,20 @@ pub(super) fn is_sips(uri: &[u8]) -> bool {
 }
 
 /// RFC 5630 §5.3: a SIPS URI is retargeted to SIPS contacts only; a SIP URI to a SIPS contact only with that one's scheme made
-/// `sip`, and by TLS all the same. Gives whether a SIPS URI is left without a target by that.
+/// `sip`, and by TLS all the same. What the caller is told he may judge himself (RFC 3261 §26.4.4). Gives whether a SIPS URI is
+/// left without a target by that.
 pub(super) fn keep_to_scheme<W>(active: &Active<W>, targets: &mut SmallVec<[Target<W>; 1]>) -> bool {
     let request_uri = active.route.request_uri.as_deref().or(active.message().request_uri());
     let secure = request_uri.is_some_and(is_sips);
     let before = targets.len();
     if secure {
         // One without a URI of its own keeps the one received.
-        targets.retain(|target| target.uri.is_empty() || is_sips(&target.uri));
+        targets.retain(|target| target.redirect || target.uri.is_empty() || is_sips(&target.uri));
     } else {
-        for target in targets.iter_mut().filter(|target| is_sips(&target.uri)) {
+        for target in targets
+            .iter_mut()
+            .filter(|target| !target.redirect && is_sips(&target.uri))
+        {
             target.secure = true;
             target.uri = [b"sip:", &target.uri[5..]].concat().into();
         }

@@ -77,6 +77,8 @@ pub(super) fn conf() -> Conf {
         sent_by: format!("127.0.0.1:{port}"),
     };
     Conf {
+        mode: Mode::Stateful,
+        recurse: false,
         member: 0,
         generation: 1,
         worker: 0,
@@ -166,6 +168,8 @@ impl House {
                 flow: None,
                 secure: false,
                 walk: hops.clone(),
+                redirect: false,
+                steady: false,
             })
             .collect();
         let mut todo = Vec::new();
@@ -210,6 +214,7 @@ impl House {
                     self.core.on_destination(self.clock, ticket, found, &mut todo);
                     sent.extend(self.perform(todo));
                 }
+                Action::Recurse(_) => unreachable!("not configured"),
                 Action::Serve(ticket) => self.served.push(ticket),
                 Action::Forget(_) => self.forgotten += 1,
                 Action::Avoid { .. } | Action::Answered(_) => {}

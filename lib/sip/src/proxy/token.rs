@@ -65,6 +65,47 @@ impl BranchToken {
     }
 }
 
+/// What follows the cookie in a branch of ours that no transaction stands behind.
+const STATELESS_MARK: &[u8] = b"spl";
+
+/// Hexadecimal digits of a stateless branch: transaction key 16, loop hash 16.
+const STATELESS_DIGITS: usize = 16 + 16;
+
+/// The branch of a request that was forwarded and forgotten (RFC 3261 §16.11): the same for each repetition of the request,
+/// for its CANCEL and for the ACK of a failure.
+///
+/// Where responses go is not in it, since a CANCEL may come by another connection than its INVITE: that stands in a
+/// parameter beside it, see [`Keys::write_way_back`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct StatelessBranch {
+    /// Tells the transaction from all others.
+    pub key: u64,
+    /// See [`BranchToken::loop_hash`].
+    pub loop_hash: u64,
+}
+
+impl StatelessBranch {
+    /// Appends the whole branch value, magic cookie included.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(MAGIC_COOKIE);
+        out.extend_from_slice(STATELESS_MARK);
+        write_hex(out, self.key, 16);
+        write_hex(out, self.loop_hash, 16);
+    }
+
+    /// Reads a branch value back; `None` if it is of another form.
+    pub fn parse(branch: &[u8]) -> Option<StatelessBranch> {
+        let digits = branch.strip_prefix(MAGIC_COOKIE)?.strip_prefix(STATELESS_MARK)?;
+        if digits.len() != STATELESS_DIGITS {
+            return None;
+        }
+        Some(StatelessBranch {
+            key: read_hex(&digits[..16])?,
+            loop_hash: read_hex(&digits[16..])?,
+        })
+    }
+}
+
 fn write_hex(out: &mut Vec<u8>, value: u64, digits: u32) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     for place in (0..digits).rev() {
@@ -100,6 +141,7 @@ pub struct Keys {
     loops: (u64, u64),
     tags: (u64, u64),
     matching: (u64, u64),
+    ways: (u64, u64),
 }
 
 impl std::fmt::Debug for Keys {
@@ -125,12 +167,13 @@ impl Keys {
             loops: pair(b"sps loop"),
             tags: pair(b"sps tag"),
             matching: pair(b"sps matching"),
+            ways: pair(b"sps way back"),
         }
     }
 
     /// Takes over what transactions under way are known by; only route tokens are made and checked by the new keys.
     pub(super) fn keep_hashes_of(&mut self, keys: &Keys) {
-        (self.loops, self.tags, self.matching) = (keys.loops, keys.tags, keys.matching);
+        (self.loops, self.tags, self.matching, self.ways) = (keys.loops, keys.tags, keys.matching, keys.ways);
     }
 
     /// A hasher for the loop hash (RFC 5393 §4.2.1). Keyed, so that nobody can make us see a loop where there is none.
@@ -146,6 +189,42 @@ impl Keys {
     /// A hasher for the fingerprints that server transactions are found by.
     pub(super) fn matching_hasher(&self) -> SipHasher13 {
         SipHasher13::new_with_keys(self.matching.0, self.matching.1)
+    }
+
+    /// Writes the flow that responses to a forgotten request go back by: a Via parameter's value. Whoever gets the request may see
+    /// it and use it for responses to that request, and for nothing else.
+    pub(super) fn write_way_back(&self, flow: &Flow, branch: StatelessBranch, out: &mut Vec<u8>) {
+        let mut bytes = Vec::with_capacity(64);
+        flow.write(&mut bytes);
+        let mac = self.way_mac(&bytes, branch);
+        bytes.extend_from_slice(&mac);
+        let at = out.len();
+        out.resize(at + bytes.len().div_ceil(3) * 4, 0);
+        let written = URL_SAFE_NO_PAD.encode_slice(&bytes, &mut out[at..]).unwrap_or(0);
+        out.truncate(at + written);
+    }
+
+    /// The reverse; `None` if we have not written it beside this branch.
+    pub(super) fn read_way_back(&self, text: &[u8], branch: StatelessBranch) -> Option<Flow> {
+        let mut bytes = [0u8; 128];
+        let len = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
+        let (signed, mac) = bytes.get(..len)?.split_last_chunk::<WAY_MAC_LEN>()?;
+        if !bool::from(subtle::ConstantTimeEq::ct_eq(
+            &self.way_mac(signed, branch)[..],
+            &mac[..],
+        )) {
+            return None;
+        }
+        let (flow, len) = Flow::parse(signed)?;
+        (len == signed.len()).then_some(flow)
+    }
+
+    fn way_mac(&self, signed: &[u8], branch: StatelessBranch) -> [u8; WAY_MAC_LEN] {
+        let mut hasher = SipHasher13::new_with_keys(self.ways.0, self.ways.1);
+        hasher.write_u64(branch.key);
+        hasher.write_u64(branch.loop_hash);
+        feed(&mut hasher, signed);
+        (finish(hasher) as u64).to_be_bytes()
     }
 
     /// Writes the route token of a dialog: goes as user part into our Record-Route.
@@ -213,7 +292,7 @@ impl Keys {
 /// What our Record-Route remembers of a dialog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RouteToken {
-    /// When it was made, seconds since 1970.
+    /// When it was made, seconds since 1970; 0 if the request was forwarded without state, where nothing may depend on time.
     pub made_s: u32,
     /// The flow on which the side that began the dialog is reached, where its Contact would not do.
     pub up: Option<Flow>,
@@ -231,6 +310,8 @@ pub enum Travel {
 }
 
 const ROUTE_MAC_LEN: usize = 10;
+
+const WAY_MAC_LEN: usize = 8;
 
 fn keyed(secret: &[u8; 32]) -> Hmac<Sha256> {
     let mut block = hmac::digest::Key::<Hmac<Sha256>>::default();
@@ -310,6 +391,35 @@ mod tests {
             None
         );
         assert_eq!(BranchToken::parse(b""), None);
+    }
+
+    #[test]
+    fn a_way_back_is_good_for_its_own_branch_alone() {
+        let branch = StatelessBranch { key: 7, loop_hash: 9 };
+        let mut text = Vec::new();
+        branch.write(&mut text);
+        assert_eq!(StatelessBranch::parse(&text), Some(branch));
+        assert_eq!(BranchToken::parse(&text), None);
+        let mut way = Vec::new();
+        keys().write_way_back(&flow(), branch, &mut way);
+        assert_eq!(keys().read_way_back(&way, branch), Some(flow()));
+        for other in [
+            StatelessBranch { key: 8, loop_hash: 9 },
+            StatelessBranch { key: 7, loop_hash: 8 },
+        ] {
+            assert_eq!(keys().read_way_back(&way, other), None);
+        }
+        let strangers = Keys::new(&[MacKey { id: 7, secret: [9; 32] }]);
+        assert_eq!(strangers.read_way_back(&way, branch), None);
+        for at in 0..way.len() {
+            let mut bent = way.clone();
+            bent[at] = if bent[at] == b'A' { b'B' } else { b'A' };
+            if bent != way {
+                assert_eq!(keys().read_way_back(&bent, branch), None, "byte {at}");
+            }
+        }
+        assert_eq!(keys().read_way_back(b"", branch), None);
+        assert_eq!(keys().read_way_back(&[b'A'; 400], branch), None);
     }
 
     #[test]

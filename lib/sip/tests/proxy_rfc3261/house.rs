@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sps_sip::proxy::{
-    Action, BranchTicket, Clock, Conf, Finished, Fork, Journal, Keys, Leave, Listener, MacKey, Ours, Overload, Proxy,
-    Reach, Target, Ticket,
+    Action, BranchTicket, Clock, Conf, Finished, Fork, Journal, Keys, Leave, Listener, MacKey, Mode, Ours, Overload,
+    Proxy, Reach, RecursionTicket, Target, Ticket,
 };
 use sps_sip::timers::TimerConf;
 use sps_wire::Limits;
@@ -71,6 +71,20 @@ pub struct Place {
     pub q: u16,
     pub hops: Vec<&'static str>,
     pub path: Vec<&'static str>,
+    pub redirect: bool,
+    pub steady: bool,
+}
+
+impl Place {
+    /// What the caller is to be told.
+    pub fn told(self) -> Place {
+        Place { redirect: true, ..self }
+    }
+
+    /// What a repetition is led to, too.
+    pub fn steady(self) -> Place {
+        Place { steady: true, ..self }
+    }
 }
 
 /// The flow that `flow:10.0.0.2:5060` stands for.
@@ -90,6 +104,8 @@ pub fn place(uri: &'static str, q: u16, hops: &[&'static str]) -> Place {
         q,
         hops: hops.to_vec(),
         path: Vec::new(),
+        redirect: false,
+        steady: false,
     }
 }
 
@@ -119,6 +135,11 @@ pub struct House {
     pub walking: Vec<BranchTicket>,
     /// What the core said of destinations: `avoid 10.0.0.2:5060/udp`, with ` for 7s` if the destination asked; `answered …`.
     pub said: Vec<String>,
+    /// Where contacts of a 3xx lead; others lead nowhere that the caller may go.
+    pub onward: Vec<Place>,
+    /// Answer such questions at once, or leave them in `recursing`.
+    pub recurses_at_once: bool,
+    pub recursing: Vec<RecursionTicket>,
 }
 
 pub fn conf() -> Conf {
@@ -128,6 +149,8 @@ pub fn conf() -> Conf {
         sent_by: addr.to_owned(),
     };
     Conf {
+        mode: Mode::Stateful,
+        recurse: false,
         member: 0,
         generation: 1,
         worker: 0,
@@ -140,6 +163,7 @@ pub fn conf() -> Conf {
             listener(Transport::Udp, "127.0.0.1:5060"),
             listener(Transport::Tcp, "127.0.0.1:5060"),
             listener(Transport::Udp, "[::1]:5060"),
+            listener(Transport::Tls, "127.0.0.1:5061"),
         ],
         ours: Ours(Arc::new(|uri| match uri.host {
             sps_wire::uri::Host::Name(name) => name == b"example.com",
@@ -171,11 +195,31 @@ pub fn house_with(conf: Conf) -> House {
         walks_at_once: true,
         walking: Vec::new(),
         said: Vec::new(),
+        onward: Vec::new(),
+        recurses_at_once: true,
+        recursing: Vec::new(),
     }
 }
 
 pub fn house() -> House {
     house_with(conf())
+}
+
+fn target(place: &Place) -> Target<Vec<&'static str>> {
+    Target {
+        uri: Bytes::from_static(place.uri.as_bytes()),
+        q: place.q,
+        path: place
+            .path
+            .iter()
+            .map(|path| Bytes::from_static(path.as_bytes()))
+            .collect(),
+        flow: place.hops.first().and_then(|hop| flow_of(hop)),
+        secure: false,
+        walk: place.hops.clone(),
+        redirect: place.redirect,
+        steady: place.steady,
+    }
 }
 
 impl House {
@@ -228,24 +272,21 @@ impl House {
 
     /// Answers a routing question with `targets`.
     pub fn route(&mut self, ticket: Ticket) -> Vec<Sent> {
-        let targets = self
-            .targets
-            .iter()
-            .map(|place| Target {
-                uri: Bytes::from_static(place.uri.as_bytes()),
-                q: place.q,
-                path: place
-                    .path
-                    .iter()
-                    .map(|path| Bytes::from_static(path.as_bytes()))
-                    .collect(),
-                flow: place.hops.first().and_then(|hop| flow_of(hop)),
-                secure: false,
-                walk: place.hops.clone(),
-            })
-            .collect();
+        let targets = self.targets.iter().map(target).collect();
         let mut todo = Vec::new();
         self.core.on_targets(self.clock, ticket, "test", targets, &mut todo);
+        self.perform(todo)
+    }
+
+    /// Answers the question where a contact leads.
+    pub fn recurse(&mut self, ticket: RecursionTicket) -> Vec<Sent> {
+        let Some(uri) = self.core.recursion_uri(ticket) else {
+            return Vec::new();
+        };
+        let leads_to = self.onward.iter().filter(|place| place.uri.as_bytes() == uri);
+        let targets = leads_to.map(target).collect();
+        let mut todo = Vec::new();
+        self.core.on_recursion(self.clock, ticket, targets, &mut todo);
         self.perform(todo)
     }
 
@@ -325,6 +366,8 @@ impl House {
                 Action::Route(ticket) => self.open.push(ticket),
                 Action::Walk(ticket) if self.walks_at_once => sent.extend(self.walk(ticket)),
                 Action::Walk(ticket) => self.walking.push(ticket),
+                Action::Recurse(ticket) if self.recurses_at_once => sent.extend(self.recurse(ticket)),
+                Action::Recurse(ticket) => self.recursing.push(ticket),
                 Action::Serve(_) | Action::Forget(_) => {}
                 Action::Avoid {
                     destination,
@@ -348,6 +391,9 @@ impl House {
     pub fn ends(mut self) {
         for ticket in std::mem::take(&mut self.open) {
             self.route(ticket);
+        }
+        for ticket in std::mem::take(&mut self.recursing) {
+            self.recurse(ticket);
         }
         for ticket in std::mem::take(&mut self.walking) {
             self.walk(ticket);

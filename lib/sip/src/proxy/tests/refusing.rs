@@ -196,7 +196,7 @@ fn mutated_messages_do_no_harm() {
         for action in todo {
             match action {
                 Action::Route(ticket) => drop(house.route(ticket)),
-                Action::Walk(_) | Action::Send { .. } | Action::Serve(_) | Action::Forget(_) => {}
+                Action::Walk(_) | Action::Recurse(_) | Action::Send { .. } | Action::Serve(_) | Action::Forget(_) => {}
                 Action::Avoid { .. } | Action::Answered(_) => {}
             }
         }
