@@ -101,6 +101,24 @@ fn the_record_route_of_a_sips_request_is_sips_and_there_even_if_we_leave_others_
     }
 }
 
+/// RFC 3261 §16.6 step 4: what came by TLS and goes on without SIPS is recorded by URIs that are none.
+#[test]
+fn what_came_by_tls_and_is_no_sips_request_is_recorded_as_sip() {
+    for (target, hop) in [
+        ("sip:bob@10.0.0.2", "10.0.0.2:5060"),
+        ("sip:bob@10.0.0.2", "tls:10.0.0.2:5061"),
+    ] {
+        let mut house = secure_house();
+        house.targets = vec![(target, 1000, vec![hop])];
+        let sent = house.feed_by(Transport::Tls, CALLER, &invite());
+        let routes = only(&sent, "INVITE").header("Record-Route");
+        assert!(!routes.is_empty());
+        for route in routes {
+            assert!(route.starts_with("<sip:") && route.ends_with(";lr>"), "{route}");
+        }
+    }
+}
+
 /// RFC 3261 §26.2.2: also where only the next Route is SIPS.
 #[test]
 fn a_sips_route_is_followed_by_tls_only() {
