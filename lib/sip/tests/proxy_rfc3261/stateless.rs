@@ -413,3 +413,23 @@ fn a_dialog_set_up_without_state_has_a_valid_route() {
     assert_eq!(only(&sent, "BYE").to, "10.0.0.2:5060");
     house.ends();
 }
+
+/// §16.11: of a response nothing is changed but the Via that is ours.
+#[test]
+fn a_response_passes_with_all_its_fields_and_its_body() {
+    let mut house = stateless();
+    let sent = house.feed(CALLER, &invite());
+    let forwarded = only(&sent, "INVITE").clone();
+    let text = answer_with(
+        &forwarded,
+        "183 Session Progress",
+        "X-Odd:  a ,, b\t;\r\n more\r\nRSeq: 1\r\n",
+    )
+    .replace("Content-Length: 0\r\n\r\n", "Content-Length: 4\r\n\r\nv=0\n");
+    let sent = house.feed(&forwarded.to, &text);
+    assert_eq!(
+        a_response(&sent).text,
+        text.replacen(&format!("Via: {}\r\n", forwarded.header("Via")[0]), "", 1)
+    );
+    house.ends();
+}
