@@ -137,7 +137,7 @@ impl Framer {
     fn end_line(&mut self, line: &[u8]) -> Result<(), FrameError> {
         if self.line_start == 0 {
             // Request and status lines both bear the version; what has none is another protocol.
-            return memchr::memmem::find(line, b"SIP/").map(drop).ok_or(FrameError::NotSip);
+            return mentions_sip(line).then_some(()).ok_or(FrameError::NotSip);
         }
         let header = split_header(line, 0, line.len()).ok_or(FrameError::HeaderLine)?;
         if header.name != Name::ContentLength {
@@ -160,6 +160,11 @@ impl Framer {
         self.message_len = Some(message_len);
         Ok(message_len)
     }
+}
+
+/// Whether a start line names our protocol, in any case as the version may be written (§7.1).
+pub(crate) fn mentions_sip(line: &[u8]) -> bool {
+    memchr::memchr_iter(b'/', line).any(|slash| slash >= 3 && crate::eq_ignore_case(&line[slash - 3..slash], b"SIP"))
 }
 
 /// [`Framer::next`] without memory, for a buffer looked at once.
@@ -294,6 +299,14 @@ mod tests {
             assert_eq!(next(bytes.as_bytes(), &limits), Frame::Broken(error), "{bytes:?}");
             assert_eq!(trickle(bytes.as_bytes(), &limits).0, Frame::Broken(error), "{bytes:?}");
         }
+    }
+
+    /// §7.1: the version is compared without case, on a stream as in a datagram. Found by fuzzing.
+    #[test]
+    fn a_version_in_small_letters_is_one_too() {
+        let text = MESSAGE.replace("SIP/2.0\r", "sIp/2.0\r");
+        let len = text.len();
+        assert_eq!(next(text.as_bytes(), &Limits::default()), Frame::Message { len });
     }
 
     /// The framer and the parser read the same length, or bytes of one message would become the next.

@@ -26,7 +26,7 @@ impl<'a> NameAddr<'a> {
     /// Reads one value that stands alone.
     ///
     /// # Errors
-    /// [`Malformed`]: unbalanced quotes or brackets, an empty URI, empty parameters. The URI itself is not looked into.
+    /// [`Malformed`]: unbalanced quotes or brackets, an empty URI, empty parameters, two tags. The URI itself is not looked into.
     pub fn parse(text: &'a [u8]) -> Result<NameAddr<'a>, Malformed> {
         NameAddr::of(Value::alone(text), Name::Other)
     }
@@ -136,12 +136,18 @@ fn read(value: Value<'_>, name: Name) -> Result<NameAddr<'_>, usize> {
     };
     let mut at = params_start;
     let mut count = 0;
+    let mut has_tag = false;
     while let Some((param, end)) = params::take(text, at)? {
         count += 1;
         if count > MAX_PARAMS {
             return Err(at);
         }
-        if name_addr.tag.is_none() && text::is_spelt(param.name, b"tag") {
+        if text::is_spelt(param.name, b"tag") {
+            // §7.3.1: no parameter twice. Kamailio takes the last tag and others the first: two dialogs in one message.
+            // §25.1: a token, not in quotes, which are part of it to some.
+            if std::mem::replace(&mut has_tag, true) || param.text.ends_with(b"\"") {
+                return Err(at);
+            }
             name_addr.tag = param.value.filter(|tag| !tag.is_empty());
         }
         at = end;
@@ -307,6 +313,10 @@ mod tests {
             "sip:a <sip:b>",
             ";tag=x",
             "<<sip:a@b>>",
+            "<sip:a@b>;tag=1;tag=2",
+            "<sip:a@b>;tag=;x;TAG=2",
+            "sip:a@b;tag;tag=2",
+            "<sip:a@b>;tag=\"1\"",
         ] {
             assert!(NameAddr::parse(text.as_bytes()).is_err(), "{text:?}");
         }

@@ -329,7 +329,7 @@ fn start_line(line: &[u8], index: &mut Index) -> Result<(), Fault> {
         Some(b"2.0") if uri_end > uri_start && text::find_byte(&line[..uri_end], uri_start, b'\t').is_none() => Ok(()),
         Some(version) if version != b"2.0" && is_version(version) => Err(Fault::Version),
         // Another protocol, or one of ours gone wrong: the first gets no answer.
-        _ if memchr::memmem::find(line, b"SIP/").is_none() => Err(Fault::NotSip),
+        _ if !crate::frame::mentions_sip(line) => Err(Fault::NotSip),
         _ => Err(Fault::StartLine),
     }
 }

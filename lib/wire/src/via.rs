@@ -108,18 +108,34 @@ fn read(value: Value<'_>) -> Result<Via<'_>, usize> {
         rport: None,
     };
     let mut count = 0;
+    let mut seen = 0u8;
     while let Some((param, end)) = params::take(text, at)? {
         count += 1;
         if count > MAX_PARAMS {
             return Err(at);
         }
         let value = param.value.filter(|value| !value.is_empty());
-        if via.branch.is_none() && text::is_spelt(param.name, b"branch") {
+        let mut is_first = |parameter| {
+            seen & parameter == 0 && {
+                seen |= parameter;
+                true
+            }
+        };
+        // §7.3.1: no parameter twice. Which one counts decides where a response goes and what it matches.
+        let fits = if text::is_spelt(param.name, b"branch") {
             via.branch = value;
-        } else if via.rport.is_none() && text::is_spelt(param.name, b"rport") {
+            is_first(1)
+        } else if text::is_spelt(param.name, b"rport") {
             via.rport = Some(value.map(|digits| parse_port(digits).ok_or(at)).transpose()?);
-        } else if via.received.is_none() && text::is_spelt(param.name, b"received") {
+            is_first(2)
+        } else if text::is_spelt(param.name, b"received") {
             via.received = value;
+            is_first(4)
+        } else {
+            true
+        };
+        if !fits {
+            return Err(at);
         }
         at = end;
     }
@@ -223,6 +239,9 @@ mod tests {
             "SIP/2.0/UDP 1.2.3.4.5",
             "SIP/2.0/ h",
             "SIP/2.0/UDP h;x=\"open",
+            "SIP/2.0/UDP h;branch=z9hG4bKa;branch=z9hG4bKb",
+            "SIP/2.0/UDP h;received=192.0.2.1;x;Received=192.0.2.2",
+            "SIP/2.0/UDP h;rport;rport=9",
         ] {
             assert!(Via::parse(text.as_bytes()).is_err(), "{text:?}");
         }
