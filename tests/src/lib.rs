@@ -22,6 +22,7 @@ pub mod next_hop;
 pub mod pcap;
 pub mod process;
 pub mod random;
+pub mod readers;
 pub mod relay;
 pub mod sipp;
 pub mod sipsak;
