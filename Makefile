@@ -6,6 +6,7 @@
 #   make check     the quick offline part of it
 #   make conformance  tests/conformance/README.md from the tables beside it
 #   make count     counts the instructions of the hot paths anew (tests/count/counts.txt)
+#   make fuzz      every fuzz target for FUZZ_SECONDS (3600), two at a time
 #   make bench     SPS beside Debian's Kamailio and a bare forwarder; BENCH_SECONDS=n lengthens each run
 #   make install   programs, pages, samples, completions; honours DESTDIR and PREFIX
 #   make clean
@@ -30,7 +31,9 @@ BIN ?= $(TARGET)/release
 SKIPS := $(TARGET)/skips.txt
 LOG := $(TARGET)/test.log
 
-.PHONY: build run test check conformance count bench install clean peers lint
+FUZZ_SECONDS ?= 3600
+
+.PHONY: build run test check fuzz conformance count bench install clean peers lint
 
 build:
 	$(CARGO) build --release --locked $(PROGRAMS:%=-p %)
@@ -70,9 +73,14 @@ test: peers
 	$(CARGO) build --release --locked -p sps-count; \
 	SPS_BIN_DIR="$(TARGET)/debug" SPS_COUNT="$(TARGET)/release/sps-count" SPS_SKIPS="$(SKIPS)" $(CARGO) test --locked --workspace --no-fail-fast 2>&1 \
 	    | tee "$(LOG)" || status=1; \
+	scripts/fuzz.sh 10 || status=1; \
 	tests/summary.sh "$(LOG)" "$(SKIPS)" tests/SKIPS.md || status=1; \
 	[ $$status -eq 0 ] || echo "== FAILED"; \
 	exit $$status
+
+# The corpus is replayed by `make test`, which also fuzzes each target for ten seconds.
+fuzz:
+	scripts/fuzz.sh $(FUZZ_SECONDS)
 
 # Foreign peers from the distribution. Without them, and without the right to install them, their tests are skipped and say so.
 peers:
