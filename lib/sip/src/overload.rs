@@ -3,7 +3,7 @@
 //! One [`Controller`] belongs to one worker. It is told how long messages had waited when their turn came, and gives the share
 //! of new requests that may pass. The sign of overload is a *standing* queue: the shortest wait within an interval. A burst,
 //! or a process that stands still for a while because its CPU quota is used up, makes some messages wait long; only more work
-//! than there is time for makes all of them wait.
+//! than there is time for makes all of them wait, in one interval and in the next.
 //!
 //! The control law takes two steps at once. What the queue grew by tells how much more came than was done, so one division
 //! sheds the surplus whatever the load is; and the wait beyond the target is worked off over [`DRAIN_FOR`]. As soon as there is no
@@ -77,6 +77,9 @@ pub struct Controller {
 
 /// How often the shares are worked out.
 pub const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Fewer messages in an interval say nothing about load: the process may have been late for reasons of its own.
+const ENOUGH: u64 = 10;
 
 /// A queue beyond the target is to be gone in this time.
 const DRAIN_FOR: Duration = Duration::from_millis(500);
@@ -169,8 +172,14 @@ impl Controller {
     }
 
     fn step(&mut self, now: Instant, passed: Duration) {
-        let wait = self.shortest.unwrap_or_default();
+        let wait = self.shortest.filter(|_| self.taken >= ENOUGH).unwrap_or_default();
         let target = self.conf.target_wait;
+        // One burst that was late is no standing queue: nothing was being refused, and the last interval was well.
+        let stands = self.is_active() || self.last_wait > target;
+        if wait > target && !stands {
+            self.last_wait = wait;
+            return;
+        }
         let came_by_done = self.came_by_done(wait, passed);
         let aim = if wait > target {
             1.0 - (wait - target).as_secs_f64() / DRAIN_FOR.as_secs_f64()

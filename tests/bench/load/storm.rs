@@ -219,16 +219,17 @@ impl Storm<'_> {
                  Content-Length: 0\r\n\r\n",
                 run = self.run
             );
-            let mut registered = false;
+            let (mut registered, mut said) = (false, String::from("nothing"));
             while !registered && Instant::now() < give_up_at {
                 self.ends.phones.send(self.plan.proxy, out.clone());
                 self.ends.phones.flush();
                 wait(&[&self.ends.phones], Duration::from_millis(500));
-                self.ends
-                    .phones
-                    .receive(|message, _| registered |= text::status(message) == Some(200));
+                self.ends.phones.receive(|message, _| {
+                    registered |= text::status(message) == Some(200);
+                    said = String::from_utf8_lossy(message).into_owned();
+                });
             }
-            assert!(registered, "phone {phone} cannot register");
+            assert!(registered, "phone {phone} cannot register: {said}");
         }
         self.now = Instant::now();
     }

@@ -336,6 +336,24 @@ fn the_same_transaction_fares_the_same() {
     assert!((3_800..4_200).contains(&passed), "{passed}");
 }
 
+/// A machine with other things to do is late at times: that is no overload, however late.
+#[test]
+fn a_late_process_with_little_to_do_refuses_nothing() {
+    let start = Instant::now();
+    let mut controller = Controller::new(OverloadConf::default(), start);
+    let mut now = start;
+    for step in 0..200u64 {
+        now += INTERVAL;
+        // Now and then a message comes, and each finds the process asleep; once in a while a burst does.
+        let messages = if step % 10 == 0 { 50 } else { step % 4 };
+        for _ in 0..messages {
+            controller.waited(Duration::from_millis(80 + step % 40));
+        }
+        controller.advance(now);
+        assert!(!controller.is_active(), "step {step}");
+    }
+}
+
 #[test]
 fn switched_off_it_lets_everything_in() {
     let mut world = World::held();

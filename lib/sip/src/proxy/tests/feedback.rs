@@ -35,7 +35,7 @@ fn value(sent: &Sent, name: &str) -> Option<String> {
 impl House {
     /// The shortest wait of an interval was this.
     fn interval(&mut self, wait_ms: u64) {
-        self.core.waited(Duration::from_millis(wait_ms));
+        (0..10).for_each(|_| self.core.waited(Duration::from_millis(wait_ms)));
         self.clock.now += INTERVAL;
         self.clock.unix_ms += INTERVAL.as_millis() as u64;
         let _ = self.core.watch_load(self.clock);
@@ -106,6 +106,7 @@ fn what_lower_vias_say_is_taken_out() {
 fn under_overload_a_client_that_holds_back_is_told_and_served() {
     let mut house = with_feedback();
     let mut seqs = Vec::new();
+    house.interval(40);
     for step in 0..6 {
         house.interval(40 + step * 30);
         let sent = house.feed(CALLER, &asking(&format!("a{step}")));

@@ -9,7 +9,7 @@ impl House {
         let (mut began, mut wait_ms) = (false, 40);
         while self.core.load().share(Standing::Ordinary) > 0.02 {
             wait_ms += 20;
-            self.core.waited(Duration::from_millis(wait_ms));
+            (0..10).for_each(|_| self.core.waited(Duration::from_millis(wait_ms)));
             self.clock.now += INTERVAL;
             self.clock.unix_ms += INTERVAL.as_millis() as u64;
             began |= self.core.watch_load(self.clock) == Some(Turn::Began);
@@ -121,7 +121,7 @@ fn a_forged_dialog_is_no_dialog() {
     let mut refused = 0;
     // It is only preferred; when all are, they are refused as well.
     for step in 0..100 {
-        house.core.waited(Duration::from_millis(900 + step * 20));
+        (0..10).for_each(|_| house.core.waited(Duration::from_millis(900 + step * 20)));
         house.clock.now += INTERVAL;
         let _ = house.core.watch_load(house.clock);
         let text = forged.replace("z9hG4bKx", &format!("z9hG4bKx{step}"));
