@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod attack;
 pub mod baresip;
 pub mod call;
 pub mod conformance;

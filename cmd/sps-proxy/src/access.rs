@@ -5,10 +5,35 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use sps_daemon::AccessWriter;
 use sps_daemon::access::Entry;
+use sps_sip::guard::Summary;
 use sps_sip::proxy::{Finished, Journal, Shed};
 
 /// One worker's way into the access log.
 pub struct Access(pub AccessWriter);
+
+impl Access {
+    /// What the guard dropped of one source within a second, in one line.
+    pub fn dropped(&mut self, summary: &Summary, unix_ms: u64) {
+        if !self.0.is_on() {
+            return;
+        }
+        let count = summary.dropped.to_string();
+        self.0.entry(&Entry {
+            source: SocketAddr::new(summary.source.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), 0),
+            user: None,
+            received_at: UNIX_EPOCH + Duration::from_millis(unix_ms.saturating_sub(1_000)),
+            method: b"-",
+            request_uri: b"-",
+            status: 0,
+            took: Duration::ZERO,
+            call_id: b"-",
+            next: None,
+            stage: "guard",
+            branches: 0,
+            more: &[("reason", summary.reason.as_bytes()), ("count", count.as_bytes())],
+        });
+    }
+}
 
 impl Journal for Access {
     fn finished(&mut self, finished: &Finished<'_>) {

@@ -87,6 +87,7 @@ impl WorkerConf {
         };
         let spoken = own_listeners(frozen).map(|listener| (listener.transport.into(), listener.address));
         let offers = Offer::of(spoken);
+        let descriptors = Descriptors::of(sps_daemon::open_files(), &conf.proxy, frozen.listeners.len(), workers);
         WorkerConf {
             core,
             guard: guard(&frozen.conf, workers),
@@ -96,7 +97,9 @@ impl WorkerConf {
                 member: conf.server.member,
                 worker,
                 first_connection: sps_net::streams::first_connection_now(),
-                max_connections: (conf.proxy.max_connections / workers).max(1),
+                max_connections: (descriptors.connections / workers).max(1),
+                buffered_len: (conf.proxy.max_buffered_len / workers).max(limits.message_len),
+                first_message_timeout: conf.proxy.stream_first_message_timeout,
                 max_connections_per_source: conf.proxy.max_connections_per_source,
                 idle_timeout: conf.proxy.stream_idle_timeout,
                 header_timeout: conf.proxy.stream_header_timeout,
@@ -106,6 +109,7 @@ impl WorkerConf {
             },
             match_via: conf.tls.match_via,
             dns: DnsConf {
+                max_in_flight: descriptors.lookups,
                 servers: conf.dns.servers.clone(),
                 timeout: conf.dns.timeout,
                 attempts: usize::from(conf.dns.attempts),
@@ -113,7 +117,6 @@ impl WorkerConf {
                 total_timeout: conf.dns.total_timeout,
                 failure_cache: conf.dns.failure_cache_for,
                 offers,
-                ..DnsConf::default()
             },
         }
     }
@@ -136,6 +139,35 @@ fn overload(frozen: &Frozen, route: &Arc<sps_route::Conf>) -> proxy::Overload {
         })),
     }
 }
+
+/// What the limit on descriptors is spent on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Descriptors {
+    /// Stream connections of all workers.
+    pub connections: usize,
+    /// Lookups under way of one worker.
+    pub lookups: usize,
+}
+
+impl Descriptors {
+    /// Divides `limit` descriptors among listeners, files, lookups (two sockets each) and connections, so that nothing ever
+    /// fails for want of one.
+    pub fn of(limit: u64, conf: &sps_conf::Proxy, sockets: usize, workers: usize) -> Descriptors {
+        // A UDP socket is registered twice for a moment; runtimes, logs, mapped files, operators.
+        let fixed = 96 + 2 * sockets + 16 * workers;
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let free = limit.saturating_sub(fixed).max(limit / 4);
+        let lookups = (free / 8 / 2 / workers).clamp(8, MAX_LOOKUPS);
+        let connections = free.saturating_sub(2 * lookups * workers);
+        Descriptors {
+            connections: conf.max_connections.min(connections).max(workers),
+            lookups,
+        }
+    }
+}
+
+/// More lookups at once than this are of use to nobody.
+const MAX_LOOKUPS: usize = 512;
 
 /// Each worker judges by what it sees itself, and tells the others whom it has banned.
 fn guard(conf: &sps_conf::Config, workers: usize) -> GuardConf {
@@ -208,4 +240,35 @@ fn spoken_address(bound: SocketAddr) -> IpAddr {
 pub fn routing(frozen: &Frozen) -> sps_route::Conf {
     let bound: Vec<SocketAddr> = own_listeners(frozen).map(|info| info.address).collect();
     frozen.conf.routing(&bound, &sps_net::interfaces::addresses())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conf(max_connections: usize) -> sps_conf::Proxy {
+        let text = format!(
+            "[server]\ndomain = \"d\"\n[[listen]]\ntransport = \"udp\"\naddress = \"::1\"\n[proxy]\nmax_connections = {max_connections}"
+        );
+        let (config, _) =
+            sps_conf::Config::parse(std::path::Path::new("f"), &text).unwrap_or_else(|why| panic!("{why}"));
+        config.proxy
+    }
+
+    #[test]
+    fn descriptors_are_never_promised_twice() {
+        for limit in [1024, 4096, 20_000, 1 << 20] {
+            for workers in [1, 2, 8, 64] {
+                let sockets = 2 * workers;
+                let given = Descriptors::of(limit, &conf(1_000_000), sockets, workers);
+                let spent = given.connections + 2 * given.lookups * workers + 2 * sockets + 16 * workers;
+                // On a machine that grants 1024 to 64 workers something has to give.
+                if limit >= 4096 || workers <= 8 {
+                    assert!(spent <= limit as usize, "{limit} {workers} {given:?}");
+                }
+                assert!(given.connections >= workers);
+            }
+        }
+        assert_eq!(Descriptors::of(1 << 20, &conf(10_000), 4, 2).connections, 10_000);
+    }
 }

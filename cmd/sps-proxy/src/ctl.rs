@@ -22,6 +22,7 @@ use sps_route::{
 use sps_wire::flow::Destination;
 use tokio::sync::oneshot;
 
+use crate::bans;
 use crate::conf::{self, WorkerConf};
 use crate::mail::{Mail, Post};
 use crate::tables::Tables;
@@ -137,6 +138,15 @@ async fn answer(shared: &Shared, request: Request) -> Reply {
     shared.tables.refresh();
     match request {
         Request::RoutesChanged { version } => routes_changed(shared, version).await,
+        Request::MayBan { network } => bans::may_ban(&shared.frozen.borrow(), &network),
+        Request::BansChanged { lift } => {
+            let paths = shared.frozen.borrow().paths.clone();
+            bans::changed(&shared.post, &paths, lift.as_deref().and_then(bans::network)).await
+        }
+        Request::Bans => {
+            let paths = shared.frozen.borrow().paths.clone();
+            bans::list(&shared.post, &paths).await
+        }
         Request::Figures => {
             let path = sps_conf::Paths::counters(&shared.frozen.borrow().folder());
             let blocks = CountersReader::open(&path)

@@ -278,6 +278,11 @@ impl Engine {
         let mut guard = self.guard.borrow_mut();
         guard.on_second(clock.now);
         self.own.guard = guard.counters();
+        let summaries = guard.take_summaries(clock.now);
+        drop(guard);
+        for summary in &summaries {
+            self.core.journal_mut().dropped(summary, clock.unix_ms);
+        }
         self.own.stored_len = self.core.stored_len() as u64;
         self.own.refused_names = self.names.refused();
         self.own.transactions = self.core.transactions() as u64;

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod bans;
 mod conf;
 mod ctl;
 mod engine;

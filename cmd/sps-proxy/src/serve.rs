@@ -6,9 +6,11 @@ use std::time::Duration;
 use sps_daemon::{AccessLog, Exit, Fatal, Order, Parent};
 use sps_ipc::parent::Frozen;
 use sps_ipc::seqpacket::Listener as Door;
+use sps_sip::guard::OperatorBan;
 use sps_sip::proxy::Owners;
 use tokio::sync::oneshot;
 
+use crate::bans;
 use crate::conf::WorkerConf;
 use crate::ctl;
 use crate::figures::Page;
@@ -38,6 +40,22 @@ pub fn start_workers(parent: &mut Parent, frozen: &Arc<Frozen>, figures: &Page) 
     let owners: Option<Arc<dyn Owners>> =
         (frozen.workers > 1).then(|| Arc::new(OwnerTable::new(frozen.conf.proxy.max_transactions)) as Arc<dyn Owners>);
     let mut listeners = parent.take_listeners();
+    let most: usize = WorkerConf::new(frozen, 0).streams.max_connections * usize::from(frozen.workers);
+    let wanted = frozen.conf.proxy.max_connections;
+    // Rounding among the workers is no news.
+    if most + usize::from(frozen.workers) <= wanted {
+        tracing::warn!(
+            wanted,
+            granted = most,
+            open_files = sps_daemon::open_files(),
+            "fewer connections than [proxy] max_connections: raise the limit on open files (LimitNOFILE)"
+        );
+    }
+    // A database that cannot be read must not keep calls from going through.
+    let bans: Arc<[OperatorBan]> = bans::load(&frozen.paths)
+        .inspect_err(|error| tracing::error!(%error, "read the operator's bans; none is in force"))
+        .unwrap_or_default()
+        .into();
     let (started, news) = std::sync::mpsc::channel();
     for (number, mail) in (0..frozen.workers).zip(boxes) {
         let (own, others) = listeners
@@ -61,6 +79,7 @@ pub fn start_workers(parent: &mut Parent, frozen: &Arc<Frozen>, figures: &Page) 
             pulse: parent.pulse(),
             mail,
             post: post.clone(),
+            bans: bans.clone(),
         };
         let started = started.clone();
         std::thread::Builder::new()

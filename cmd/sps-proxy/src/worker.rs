@@ -1,14 +1,18 @@
 //! One worker: a thread with its own runtime, sockets, timers and transactions (design: nothing that touches a transaction
 //! runs elsewhere, no lock around protocol state).
 
+use std::cell::RefCell;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sps_daemon::{Exit, Fatal, Listener, OrFatal, Pulse};
-use sps_net::streams::CloseReason;
+use sps_daemon::{Exit, Fatal, Listener, OrFatal, Pulse, RateLimit};
+use sps_net::streams::{CloseReason, Welcome};
 use sps_net::udp::{UdpFailure, any_readable, any_writable};
 use sps_net::{Resolver, StreamEvent, StreamEvents, Streams, Udp, UdpConf};
 use sps_route::Answer;
+use sps_sip::guard::{self, Ban, Guard, Kind, OperatorBan};
 use sps_sip::overload::{Standing, Turn};
 use sps_sip::proxy::{Clock, Leave, Owners, Proxy};
 use sps_wire::flow::{Destination, Flow, Transport};
@@ -18,7 +22,7 @@ use crate::access::Access;
 use crate::conf::WorkerConf;
 use crate::engine::{self, Engine, Outgoing};
 use crate::figures::Figures;
-use crate::mail::{Mail, Post};
+use crate::mail::{Letterbox, Mail, Post};
 use crate::names::{Asker, Names};
 use crate::registrar::RegistrarLink;
 use crate::tables::Tables;
@@ -37,8 +41,9 @@ pub struct Start {
     pub access: sps_daemon::AccessWriter,
     pub figures: Figures,
     pub pulse: Pulse,
-    pub mail: mpsc::Receiver<Mail>,
+    pub mail: Letterbox,
     pub post: Post,
+    pub bans: Arc<[OperatorBan]>,
 }
 
 struct Worker {
@@ -50,7 +55,7 @@ struct Worker {
     streams: Streams,
     stream_events: StreamEvents,
     answers: mpsc::Receiver<(Asker, Answer)>,
-    mail: mpsc::Receiver<Mail>,
+    mail: Letterbox,
     post: Post,
     figures: Figures,
     pulse: Pulse,
@@ -150,7 +155,7 @@ impl Worker {
         }
         let registrar = RegistrarLink::new(start.registrar_socket, start.conf_number, now);
         let tables = Tables::open(&start.paths);
-        let engine = Engine::new(
+        let mut engine = Engine::new(
             core,
             &conf,
             tables,
@@ -159,6 +164,9 @@ impl Worker {
             registrar,
             seed.rotate_left(17),
         );
+        engine.own.streams_limit = conf.streams.max_connections as u64;
+        engine.guard.borrow_mut().deny(&start.bans, now);
+        streams.set_gate(gate(engine.guard.clone()));
         Ok(Worker {
             number,
             engine,
@@ -203,6 +211,8 @@ impl Worker {
             self.take_stream_events(clock);
             self.receive_datagrams(clock);
             self.engine.on_deadline(clock);
+            self.engine.core.take_proved(|connection| self.streams.know(connection));
+            self.tell_bans(clock);
             if let Some(turn) = self.engine.core.watch_load(clock) {
                 self.tell_load(turn);
             }
@@ -332,7 +342,7 @@ impl Worker {
 
     fn take_mail(&mut self, clock: Clock) {
         for _ in 0..EVENTS_PER_TURN {
-            let Ok(mail) = self.mail.try_recv() else { return };
+            let Some(mail) = self.mail.try_recv() else { return };
             self.take_letter(clock, mail);
         }
     }
@@ -367,6 +377,25 @@ impl Worker {
             }
             Mail::SendFailed { token } => self.engine.on_send_failed(clock, token),
             Mail::Unreachable(addrs) => self.engine.on_unreachable(clock, &addrs),
+            Mail::Proved(sources) => self.engine.guard.borrow_mut().adopt_proofs(clock.now, &sources),
+            Mail::Banned(bans) => {
+                for ban in bans.iter() {
+                    self.engine.guard.borrow_mut().adopt(clock.now, ban);
+                }
+                self.put_out(clock);
+            }
+            Mail::Deny(bans, lift, done) => {
+                let mut guard = self.engine.guard.borrow_mut();
+                guard.deny(&bans, clock.now);
+                let lifted = lift.map_or(0, |network| guard.lift(clock.now, &network));
+                drop(guard);
+                self.put_out(clock);
+                let _ = done.send(lifted);
+            }
+            Mail::Bans(done) => {
+                let guard = self.engine.guard.borrow();
+                let _ = done.send((guard.bans(clock.now), guard.operator_hits()));
+            }
             Mail::Conf(conf, done) => {
                 self.engine.reconfigure(clock, &conf);
                 let _ = done.send(());
@@ -385,6 +414,51 @@ impl Worker {
                 let _ = done.send(cut);
             }
         }
+    }
+
+    /// Tells the other workers and the error log whom the guard has banned.
+    fn tell_bans(&mut self, clock: Clock) {
+        if !self.engine.guard.borrow().has_news() {
+            return;
+        }
+        let proofs = self.engine.guard.borrow_mut().take_proofs();
+        if !proofs.is_empty() {
+            let proofs: Arc<[std::net::IpAddr]> = proofs.into();
+            for other in (0..self.post.workers()).filter(|other| *other != self.number) {
+                // A lost one comes again with the source's next proof.
+                let _ = self.post.send(other, Mail::Proved(proofs.clone()));
+            }
+        }
+        let bans = self.engine.guard.borrow_mut().take_news();
+        if bans.is_empty() {
+            return;
+        }
+        for ban in &bans {
+            if let Some(held_back) = BANS.pass() {
+                tracing::warn!(
+                    source = %ban.source,
+                    reason = ban.reason.as_str(),
+                    for_s = ban.left.as_secs_f32().round() as u64,
+                    strikes = ban.strikes,
+                    held_back,
+                    "source banned"
+                );
+            }
+        }
+        let bans: Arc<[Ban]> = bans.into();
+        for other in (0..self.post.workers()).filter(|other| *other != self.number) {
+            if self.post.send(other, Mail::Banned(bans.clone())).is_err() {
+                self.engine.own.mail_lost += 1;
+            }
+        }
+        self.put_out(clock);
+    }
+
+    /// Closes the connections of those who are banned.
+    fn put_out(&mut self, clock: Clock) {
+        let guard = self.engine.guard.borrow();
+        self.streams
+            .close_unwelcome(|source| guard.is_banned(clock.now, source));
     }
 
     /// Another worker's message did not leave by a stream of ours.
@@ -542,6 +616,26 @@ impl Worker {
         }
     }
 }
+
+/// Who may connect, as the guard knows him.
+fn gate(guard: Rc<RefCell<Guard>>) -> sps_net::streams::Gate {
+    Box::new(move |source| {
+        let now = Instant::now();
+        let mut guard = guard.borrow_mut();
+        if !guard.admit(now, source) {
+            return Welcome::No;
+        }
+        if guard.standing(now, source) > guard::Standing::Unknown {
+            return Welcome::Known;
+        }
+        match guard.note(now, source, false, Kind::New) {
+            true => Welcome::Stranger,
+            false => Welcome::No,
+        }
+    })
+}
+
+static BANS: RateLimit = RateLimit::per_second(5);
 
 /// Tokens of a core fit below this bit (see [`crate::conf::MAX_TRANSACTIONS`]); above it stands who asked for a send, plus one.
 const ASKER_SHIFT: u32 = 56;

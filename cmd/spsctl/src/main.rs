@@ -1,6 +1,7 @@
 //! spsctl: runs SPS and looks after its registrations. See spsctl(1).
 #![forbid(unsafe_code)]
 
+mod ban;
 mod init;
 mod master;
 mod offline;
@@ -62,6 +63,9 @@ enum Command {
     /// Show TLS connections
     #[command(subcommand)]
     Tls(tls::Command),
+    /// Show, add and remove bans of sources that are not listened to
+    #[command(subcommand)]
+    Ban(ban::Command),
     /// Open the log files anew, or write more or less into them
     #[command(subcommand)]
     Log(LogCommand),
@@ -116,6 +120,7 @@ fn main() -> ExitCode {
             }
             Command::Registration(command) => registration::run(&paths, out, command),
             Command::Tls(command) => tls::run(&paths, out, &command),
+            Command::Ban(command) => ban::run(&paths, out, command),
             Command::Log(LogCommand::Reopen) => master::order(&paths, out, &Request::LogReopen),
             Command::Log(LogCommand::Level { target, level }) => {
                 let (daemon, module) = match target.split_once("::") {

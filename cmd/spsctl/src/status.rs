@@ -33,6 +33,8 @@ struct Shown {
     disks: Vec<ShownDisk>,
     /// Null where TLS is not spoken.
     tls: Option<tls::Shown>,
+    /// What was refused or dropped, by reason, all workers together.
+    refused: BTreeMap<&'static str, u64>,
     /// By block (a daemon, a worker), then by name.
     counters: BTreeMap<String, BTreeMap<String, u64>>,
 }
@@ -123,6 +125,7 @@ fn without_master(paths: &Paths, out: Output) -> Result<(), Failure> {
         clock_jumps: None,
         disks: disks(paths),
         tls: None,
+        refused: BTreeMap::new(),
         counters: BTreeMap::new(),
     };
     if out.is_json() || !orphans.is_empty() {
@@ -138,8 +141,51 @@ fn without_master(paths: &Paths, out: Output) -> Result<(), Failure> {
     .map_err(|failure: Failure| failure.cure("spsctl start ends them and starts all anew; spsctl stop ends them"))
 }
 
+/// Counters of what was refused or dropped, with the reason that the table and `--json` name. sps-proxy(8) explains them.
+const REFUSALS: &[(&str, &str)] = &[
+    ("refused_banned", "banned"),
+    ("refused_excess", "over_budget"),
+    ("refused_unanswered", "unanswered"),
+    ("garbage", "malformed"),
+    ("refused", "checks"),
+    ("refused_forbidden", "forbidden"),
+    ("refused_not_found", "not_found"),
+    ("refused_unmatched", "cancel_unmatched"),
+    ("stray_responses", "stray_responses"),
+    ("stray_acks", "stray_acks"),
+    ("overload", "overload"),
+    ("refused_unknown_full", "full_for_unknown"),
+    ("refused_known_full", "full_for_known"),
+    ("refused_dialog_full", "full_for_dialogs"),
+    ("refused_branches_full", "full_of_branches"),
+    ("refused_names", "names"),
+    ("dns_refused", "lookups"),
+    ("registrar_busy", "registrar_busy"),
+    ("mail_lost", "mail_between_workers"),
+    ("send_refused", "datagram_queue"),
+    ("kernel_drops", "kernel_drops"),
+    ("refused_streams_banned", "connections_banned"),
+    ("refused_streams_full", "connections_full"),
+    ("refused_streams_source", "connections_of_one_source"),
+    ("evicted_streams", "connections_replaced"),
+    ("stream_buffers_full", "connection_buffers"),
+    ("stream_queues_full", "connection_queues"),
+    ("accept_errors", "accept_errors"),
+];
+
+fn refused(counters: &BTreeMap<String, BTreeMap<String, u64>>) -> BTreeMap<&'static str, u64> {
+    let sum = |counter: &str| counters.values().filter_map(|block| block.get(counter)).sum();
+    REFUSALS
+        .iter()
+        .map(|(counter, reason)| (*reason, sum(counter)))
+        .collect()
+}
+
 fn shown(paths: &Paths, status: operator::Status) -> Shown {
-    let counters = CountersReader::open(&Paths::counters(&paths.generation(status.generation)));
+    // No page yet: nobody has counted anything.
+    let counters = CountersReader::open(&Paths::counters(&paths.generation(status.generation)))
+        .map(|reader| by_name(reader.snapshot()))
+        .unwrap_or_default();
     Shown {
         running: true,
         ready: status.ready,
@@ -153,8 +199,8 @@ fn shown(paths: &Paths, status: operator::Status) -> Shown {
         clock_jumps: Some(status.clock_jumps),
         disks: disks(paths),
         tls: tls::state(paths),
-        // No page yet: nobody has counted anything.
-        counters: counters.map(|reader| by_name(reader.snapshot())).unwrap_or_default(),
+        refused: refused(&counters),
+        counters,
     }
 }
 
@@ -253,6 +299,14 @@ fn show(out: Output, shown: &Shown) -> Result<(), Failure> {
     if !limits.is_empty() {
         let mut table = Table::new(["limit", "value"]).right([1]);
         limits.into_iter().for_each(|row| table.row(row));
+        text.push('\n');
+        text.push_str(&table.to_string());
+    }
+    if shown.refused.values().any(|count| *count > 0) {
+        let mut table = Table::new(["refused", "count"]).right([1]);
+        for (reason, count) in shown.refused.iter().filter(|(_, count)| **count > 0) {
+            table.row([(*reason).to_owned(), count.to_string()]);
+        }
         text.push('\n');
         text.push_str(&table.to_string());
     }

@@ -103,7 +103,7 @@ pub fn tell_proxy(paths: &Paths, out: Output, store: &RouteStore) -> Result<(), 
     match asked {
         Ok(Reply::Done) => {}
         Ok(Reply::Refused { reason, .. }) => out.note(&format!("stored, but the proxy says: {reason}")),
-        Ok(Reply::Explained { .. } | Reply::Figures(_)) => {
+        Ok(Reply::Explained { .. } | Reply::Figures(_) | Reply::Lifted(_) | Reply::Bans(..)) => {
             out.note("stored, but the proxy gives another answer than asked for")
         }
         Err(error) if is_not_running(&error) => {}

@@ -145,7 +145,7 @@ fn ask_proxy(paths: &Paths, asked: &Explain, uri: &str) -> Result<Option<Explana
             answer: answer.map(|(status, reason)| Status { status, reason }),
         })),
         Reply::Refused { reason, .. } => Err(Failure::new(Exit::Unavailable, format!("the proxy says: {reason}"))),
-        Reply::Done | Reply::Figures(_) => Err(Failure::new(
+        Reply::Done | Reply::Figures(_) | Reply::Lifted(_) | Reply::Bans(..) => Err(Failure::new(
             Exit::Protocol,
             "the proxy gives another answer than asked for",
         )),

@@ -389,6 +389,19 @@ impl Dns {
     }
 }
 
+impl Config {
+    /// In whose network all of `network` lies, if that is a friend's: he cannot be banned. Says so in words.
+    pub fn friend_around(&self, network: &Cidr) -> Option<String> {
+        let around = |friend: &&Cidr| friend.prefix <= network.prefix && friend.contains(network.address);
+        if let Some(friend) = self.guard.friends.iter().find(around) {
+            return Some(format!("{network} is a friend: [guard] friends has {friend}"));
+        }
+        let rule = self.access.iter().find(|rule| around(&&rule.source))?;
+        (rule.action == Action::Allow && rule.source.is_narrow())
+            .then(|| format!("{network} is a friend: an [[access]] rule allows {}", rule.source))
+    }
+}
+
 impl Server {
     /// How many workers the proxy has: `workers`, or one a processor (at most 64) when that is 0.
     pub fn worker_count(&self) -> usize {
@@ -560,6 +573,18 @@ impl Cidr {
             }
             (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
         }
+    }
+}
+
+impl std::str::FromStr for Cidr {
+    type Err = String;
+
+    /// `ADDRESS` or `ADDRESS/BITS`.
+    fn from_str(text: &str) -> Result<Cidr, String> {
+        crate::words::cidr(text).map_err(|why| match why.is_empty() {
+            true => "expected an address or a network, such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32".into(),
+            false => why,
+        })
     }
 }
 

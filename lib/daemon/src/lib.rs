@@ -43,7 +43,7 @@ pub use confine::{Confine, Confined, confine};
 pub use exit::{Exit, Fatal, OrFatal, exit, main};
 pub use file::open_log_file;
 pub use instance::{Lock, Orphan, Running, end_orphans, find_orphans, running};
-pub use limits::raise_open_files;
+pub use limits::{open_files, raise_open_files};
 pub use log::{LogConf, flush_log, log_configure, log_level, log_reopen, start_log, start_log_thread, start_log_with};
 pub use parent::{ChildArgs, Delivered, Listener, Order, Parent, Pulse};
 pub use rate::RateLimit;

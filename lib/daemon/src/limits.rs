@@ -22,6 +22,11 @@ pub fn raise_open_files() -> u64 {
             break;
         }
     }
+    open_files()
+}
+
+/// How many descriptors this process may have.
+pub fn open_files() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 

@@ -35,6 +35,19 @@ pub enum Request {
     },
     /// Transactions and connections open now. Answered by [`Reply::Figures`].
     Figures,
+    /// Whether the operator may ban this network (`ADDRESS/BITS`). [`Reply::Done`], or [`Reply::Refused`] with the reason: it is
+    /// a friend.
+    MayBan {
+        /// The network.
+        network: String,
+    },
+    /// The bans in `sps.db` have changed: answer [`Reply::Lifted`] when they are in force in every worker.
+    BansChanged {
+        /// End the bans of sources in this network that the guard began itself.
+        lift: Option<String>,
+    },
+    /// Who is banned now, and how often that was felt. Answered by [`Reply::Bans`].
+    Bans,
 }
 
 /// What the proxy answers.
@@ -51,6 +64,10 @@ pub enum Reply {
     },
     /// Done.
     Done,
+    /// Done; so many bans of the guard's own making ended.
+    Lifted(u32),
+    /// Bans in force, those of the operator first, then those hit most; at most [`MAX_BANS`], and how many more there are.
+    Bans(Vec<Ban>, u32),
     /// By name, in the proxy's order.
     Figures(Vec<(String, u64)>),
     /// Nothing was done.
@@ -60,6 +77,26 @@ pub enum Reply {
         /// Why.
         reason: String,
     },
+}
+
+/// Bans in one reply.
+pub const MAX_BANS: usize = 1_000;
+
+/// One ban in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ban {
+    /// `ADDRESS/BITS`.
+    pub network: String,
+    /// One word of the guard's; unset: the operator's, whose words are in `sps.db`.
+    pub reason: Option<String>,
+    /// Seconds ago.
+    pub since_s: u64,
+    /// Seconds to go; unset: until it is removed.
+    pub left_s: Option<u64>,
+    /// Messages and connections dropped.
+    pub hits: u64,
+    /// How often the source has been banned in a row.
+    pub strikes: u8,
 }
 
 /// What one stage of routing said.

@@ -287,6 +287,8 @@ pub struct Proxy<W, J> {
     matching: Matching,
     owners: Option<Arc<dyn Owners>>,
     guard: Rc<RefCell<Guard>>,
+    /// Connections of sources that have been proven since it was last asked.
+    proved: RefCell<Vec<u64>>,
     /// Bytes that contexts keep, about.
     stored_len: usize,
     wheel: Wheel<Wake>,
@@ -315,6 +317,9 @@ enum Wake {
     Client(Ticket),
 }
 
+/// Connections noted between two times of asking; one that is left out is noted with its next message.
+const MAX_PROVED: usize = 1024;
+
 /// Indexes kept for the next request.
 const INDEX_POOL: usize = 256;
 
@@ -333,6 +338,7 @@ impl<W, J: Journal> Proxy<W, J> {
             matching: Matching::default(),
             owners: None,
             guard: Rc::new(RefCell::new(Guard::new(GuardConf::off(), seed, now))),
+            proved: RefCell::default(),
             stored_len: 0,
             wheel: Wheel::new(now),
             counters: Counters::default(),
@@ -568,6 +574,17 @@ impl<W, J: Journal> Proxy<W, J> {
     /// Who is behind `flow` gets what we send.
     fn prove(&self, clock: Clock, flow: Flow) {
         self.guard.borrow_mut().prove(clock.now, flow.remote.ip());
+        if flow.connection != 0 {
+            let mut proved = self.proved.borrow_mut();
+            if proved.last() != Some(&flow.connection) && proved.len() < MAX_PROVED {
+                proved.push(flow.connection);
+            }
+        }
+    }
+
+    /// Connections that something speaks for, since it was last asked.
+    pub fn take_proved(&self, take: impl FnMut(u64)) {
+        self.proved.borrow_mut().drain(..).for_each(take);
     }
 
     /// A request other than INVITE that has no final response: RFC 4320 §4.1 wants a 100 when Timer E of who sent it has

@@ -8,7 +8,8 @@ use std::path::Path;
 const APPLICATION_ID: i64 = 0x5350_5331;
 
 /// Step n leads from schema version n to n + 1.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
     CREATE TABLE route (
         -- never used twice, so that a script that remembers an id cannot remove another route
         id         INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -45,7 +46,19 @@ const STEPS: &[&str] = &["
     -- counts every commit that changed the routes; the compiled table carries the number it was made from
     CREATE TABLE published (what TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID;
     INSERT INTO published VALUES ('route', 0);
-"];
+",
+    "
+    CREATE TABLE ban (
+        -- ADDRESS/BITS, no bit set behind the prefix
+        network    TEXT PRIMARY KEY,
+        reason     TEXT NOT NULL DEFAULT '',
+        -- seconds since 1970
+        created_at INTEGER NOT NULL,
+        -- the same; NULL: until it is removed
+        until      INTEGER
+    ) WITHOUT ROWID;
+",
+];
 
 /// Brings the schema to the version this program knows, in one transaction.
 pub(crate) fn migrate(db: &mut Connection, path: &Path) -> Result<(), OpenError> {

@@ -20,6 +20,10 @@ pub struct StreamConf {
     pub max_connections_per_source: usize,
     /// Most bytes waiting in one connection's write queue.
     pub write_queue_len: usize,
+    /// Most bytes that all connections may hold together: messages not whole yet, and messages not written yet.
+    pub buffered_len: usize,
+    /// A connection that somebody else opened and that brings no whole message for so long is closed.
+    pub first_message_timeout: Duration,
     /// A connection without a byte in either direction for so long is closed.
     pub idle_timeout: Duration,
     /// A message that has begun must be complete within this time, else the connection is closed.
@@ -43,6 +47,8 @@ impl Default for StreamConf {
             max_connections: 8192,
             max_connections_per_source: 1024,
             write_queue_len: 512 * 1024,
+            buffered_len: 256 << 20,
+            first_message_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(900),
             header_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(3),

@@ -135,8 +135,11 @@ where
         input: Input::Open,
         place: Place::default(),
         moved_at: now,
+        read_at: connection.opened_at,
         begun_at: None,
         stuck_at: None,
+        heard: false,
+        held: 0,
         alarm: Box::pin(sleep_until(now + shared.conf.idle_timeout)),
     };
     let reason = poll_fn(|cx| drive.poll(cx)).await;
@@ -147,6 +150,7 @@ where
 /// Tells what did not leave and that the connection is gone.
 fn finish(shared: &Shared, connection: &Connection, reason: CloseReason) {
     shared.table.borrow_mut().remove(connection);
+    shared.let_go(connection.write.borrow().len());
     let tokens = connection.write.borrow_mut().take_tokens();
     shared.count(|counters| {
         counters.messages_lost += tokens.len() as u64;
@@ -194,16 +198,28 @@ struct Drive<'a, S> {
     place: Place,
     /// When a byte last went either way.
     moved_at: Instant,
+    /// Since when we have been reading what it sends.
+    read_at: Instant,
     /// When the message in `buffer` began.
     begun_at: Option<Instant>,
     /// Since when the write queue has been waiting without getting shorter.
     stuck_at: Option<Instant>,
+    /// A whole message has come.
+    heard: bool,
+    /// Bytes of `buffer` that are counted among those of all connections.
+    held: usize,
     /// Set to the next deadline or earlier: it is moved only when it must ring sooner.
     alarm: Pin<Box<Sleep>>,
 }
 
 /// Reads in one turn, so that one connection does not hold up the others.
 const READS_PER_TURN: usize = 4;
+
+impl<S> Drop for Drive<'_, S> {
+    fn drop(&mut self) {
+        self.shared.let_go(self.held);
+    }
+}
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Drive<'_, S> {
     /// Does what can be done now; ready with the reason when the connection has come to its end.
@@ -231,6 +247,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<'_, S> {
                 self.input = Input::Ignored;
                 self.begun_at = None;
                 self.buffer = BytesMut::new();
+                self.shared.let_go(std::mem::take(&mut self.held));
                 cx.waker().wake_by_ref();
             }
             let written = self.connection.write.borrow().is_empty();
@@ -267,6 +284,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<'_, S> {
             if waited {
                 // It was us who did not read: the peer's time starts anew.
                 self.moved_at = now;
+                self.read_at = now;
                 self.begun_at = self.begun_at.map(|_| now);
             }
         }
@@ -289,6 +307,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<'_, S> {
             self.buffer.extend_from_slice(bytes);
             drop(scratch);
             self.cut(now);
+            self.count_buffer();
         }
         Ok(true)
     }
@@ -310,10 +329,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<'_, S> {
                         .write
                         .borrow_mut()
                         .push(pong, None, self.shared.conf.write_queue_len);
+                    self.shared.hold(if queued { 2 } else { 0 });
                     self.shared.count(|counters| counters.keepalives += u64::from(queued));
                 }
                 Frame::Message { len } => {
                     let bytes = self.take(len);
+                    self.heard = true;
                     self.shared.count(|counters| counters.messages_in += 1);
                     self.shared.queue.push(StreamEvent::Message { flow, bytes });
                 }
@@ -338,6 +359,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<'_, S> {
         } else if consumed || self.begun_at.is_none() {
             self.begun_at = Some(now);
         }
+    }
+
+    /// What is kept until its message is whole counts among what all connections hold; who wants more than there is must go.
+    fn count_buffer(&mut self) {
+        let len = self.buffer.len();
+        if len > self.held && self.shared.is_crowded(len - self.held) {
+            self.shared.count(|counters| counters.buffers_full += 1);
+            self.connection.end(CloseReason::Crowded, false);
+            return;
+        }
+        self.shared.let_go(self.held);
+        self.shared.hold(len);
+        self.held = len;
     }
 
     /// Takes the first `len` bytes off the buffer, without a copy if that is all there is: a message that lives on as part of a
@@ -374,6 +408,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<'_, S> {
                 Poll::Ready(Ok(0)) if !empty => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(written)) => {
                     let finished = queue.advance(written);
+                    self.shared.let_go(written);
                     self.shared.count(|counters| counters.messages_out += finished);
                     self.moved_at = now;
                     self.stuck_at = None;
@@ -413,11 +448,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<'_, S> {
         }
         // While we do not read, the peer is not to blame for what does not come; the worker is looked after by others.
         let stopped = self.place.is_waiting();
+        let silent = self.connection.accepted && !self.heard;
+        let first_at = self.connection.opened_at.max(self.read_at) + conf.first_message_timeout;
+        let first_at = Some(first_at).filter(|_| silent && !stopped);
         let idle_at = if stopped { now } else { self.moved_at } + conf.idle_timeout;
         let header_at = self.begun_at.filter(|_| !stopped).map(|at| at + conf.header_timeout);
         let write_at = self.stuck_at.map(|at| at + conf.write_timeout);
         let mut earliest = (idle_at, CloseReason::Idle);
         for (at, reason) in [
+            (first_at, CloseReason::Idle),
             (header_at, CloseReason::HeaderTimeout),
             (write_at, CloseReason::WriteTimeout),
         ] {

@@ -17,6 +17,14 @@ pub struct StreamCounters {
     pub refused_total: u64,
     /// Connections refused because one source had its share.
     pub refused_source: u64,
+    /// Connections refused because their source is not welcome.
+    pub refused_unwelcome: u64,
+    /// Connections of unknown sources closed to make room for newer ones.
+    pub evicted: u64,
+    /// Connections closed, and messages not queued, because all connections together held too many bytes.
+    pub buffers_full: u64,
+    /// Bytes that all connections hold now.
+    pub buffered_len: u64,
     /// `accept` failures of our own machine (out of descriptors, …).
     pub accept_errors: u64,
     /// Messages received.

@@ -69,6 +69,8 @@ pub enum CloseReason {
     HeaderTimeout,
     /// The peer did not take our bytes for `write_timeout`.
     WriteTimeout,
+    /// All connections together held `buffered_len` bytes, or a newer connection took its place.
+    Crowded,
     /// It was not opened within `connect_timeout`.
     ConnectTimeout,
     /// Opening it failed (refused, unreachable, …).
@@ -85,6 +87,9 @@ pub enum SendError {
     /// No such connection (any more).
     #[error("no such connection")]
     NoConnection,
+    /// The source of the connection is not welcome.
+    #[error("not welcome")]
+    Unwelcome,
     /// The connection's write queue is full.
     #[error("write queue full")]
     QueueFull,

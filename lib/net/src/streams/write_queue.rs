@@ -35,6 +35,11 @@ impl WriteQueue {
         true
     }
 
+    /// Bytes not written yet.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.items.is_empty()
     }

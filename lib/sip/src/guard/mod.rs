@@ -140,6 +140,8 @@ pub struct Guard {
     /// Shares one budget: sources that found no place.
     crowd: Entry,
     news: Vec<Ban>,
+    /// Sources proven anew, for the other workers.
+    proofs: Vec<IpAddr>,
     /// Entries that dropped something since the last summary.
     dropping: Vec<u32>,
     dropped_elsewhere: u64,
@@ -171,6 +173,9 @@ const PROVEN_FOR: Duration = Duration::from_secs(2 * 3600);
 /// News kept until they are taken.
 const MAX_NEWS: usize = 256;
 
+/// Proofs kept until they are taken; one that is left out is noted with the source's next.
+const MAX_PROOFS: usize = 1024;
+
 /// Sources that one summary names.
 const MAX_SUMMARIES: usize = 32;
 
@@ -187,6 +192,7 @@ impl Guard {
             epoch: 1,
             crowd: Entry::default(),
             news: Vec::new(),
+            proofs: Vec::new(),
             dropping: Vec::new(),
             dropped_elsewhere: 0,
             banned: Vec::new(),
@@ -278,9 +284,33 @@ impl Guard {
     /// `source` did something that only who gets our messages can do.
     pub fn prove(&mut self, now: Instant, source: IpAddr) {
         let tick = self.turn(now);
-        if let Some(at) = self.place(Source::from(source), source, tick) {
-            self.table.entry_mut(at).proven_until = tick.saturating_add(ticks(PROVEN_FOR));
+        let Some(at) = self.place(Source::from(source), source, tick) else {
+            return;
+        };
+        let entry = self.table.entry_mut(at);
+        // The others need to hear of it now and then only.
+        if !entry.friend
+            && entry.proven_until < tick.saturating_add(ticks(PROVEN_FOR / 2))
+            && self.proofs.len() < MAX_PROOFS
+        {
+            self.proofs.push(source);
         }
+        entry.proven_until = tick.saturating_add(ticks(PROVEN_FOR));
+    }
+
+    /// Another worker has proof of these.
+    pub fn adopt_proofs(&mut self, now: Instant, sources: &[IpAddr]) {
+        let tick = self.tick(now);
+        for source in sources {
+            if let Some(at) = self.place(Source::from(*source), *source, tick) {
+                self.table.entry_mut(at).proven_until = tick.saturating_add(ticks(PROVEN_FOR));
+            }
+        }
+    }
+
+    /// Sources that were proven here since it was last asked.
+    pub fn take_proofs(&mut self) -> Vec<IpAddr> {
+        std::mem::take(&mut self.proofs)
     }
 
     /// What is known of `source`.
@@ -360,9 +390,24 @@ impl Guard {
         banned.map(|(key, entry)| entry.ban(key.address(), tick)).collect()
     }
 
-    /// How often each of the operator's bans was hit, in the order they were given.
-    pub fn operator_hits(&self) -> &[u64] {
+    /// How often each of the operator's bans was hit.
+    pub fn operator_hits(&self) -> Vec<(Network, u64)> {
         self.denied.hits()
+    }
+
+    /// Whether [`Self::take_news`] or [`Self::take_proofs`] has something.
+    pub fn has_news(&self) -> bool {
+        !self.news.is_empty() || !self.proofs.is_empty()
+    }
+
+    /// Whether nothing of `source` is listened to. Counts nothing.
+    pub fn is_banned(&self, now: Instant, source: IpAddr) -> bool {
+        let tick = self.tick(now);
+        let banned = match self.table.find(Source::from(source)) {
+            Some(entry) => entry.banned_until > tick,
+            None => false,
+        };
+        banned || (self.denied.covers(source) && !self.is_friend(source))
     }
 
     /// Bans begun here since it was last asked.

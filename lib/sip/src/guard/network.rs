@@ -157,8 +157,9 @@ impl Denied {
         }
     }
 
-    pub fn hits(&self) -> &[u64] {
-        &self.hits
+    pub fn hits(&self) -> Vec<(Network, u64)> {
+        let networks = self.all.iter().map(|ban| ban.network);
+        networks.zip(self.hits.iter().copied()).collect()
     }
 
     fn find(&self, address: IpAddr) -> Option<usize> {
@@ -229,8 +230,8 @@ mod tests {
         assert!(denied.covers(ip("10.1.2.3")), "the narrower one goes on");
         assert!(!denied.covers(ip("10.9.9.9")));
         assert!(denied.hit(ip("10.1.2.3")));
-        assert_eq!(denied.hits(), [1, 1, 0, 0]);
+        assert_eq!(denied.hits, [1, 1, 0, 0]);
         denied.replace(&[ban("10.1.2.0/24", None)], start);
-        assert_eq!(denied.hits(), [1], "what stays keeps its hits");
+        assert_eq!(denied.hits, [1], "what stays keeps its hits");
     }
 }

@@ -208,6 +208,16 @@ impl Table {
         taken.map(|(at, (_, entry))| (at as u32, entry))
     }
 
+    /// What is remembered of a source.
+    pub fn find(&self, source: Source) -> Option<&Entry> {
+        if self.is_empty() {
+            return None;
+        }
+        let set = self.set(source.0);
+        let way = self.keys[set].iter().position(|known| *known == source.0)?;
+        Some(&self.entries[set * WAYS + way])
+    }
+
     /// The place of a source; a new one takes an empty place or that of an unknown source that is worth the least.
     pub fn find_or_insert(&mut self, source: Source, tick: Tick) -> Option<usize> {
         let key = source.0;

@@ -14,6 +14,7 @@ use sps_wire::{Message, Method, Name};
 
 use super::check::Refusal;
 use super::{Action, Clock, Journal, Proxy};
+use crate::guard;
 use crate::overload::{Controller, Standing, Turn};
 
 /// Tells whether a phone that says it is `aor` (a URI as in From) is registered by the flow it speaks on.
@@ -144,7 +145,7 @@ impl<W, J: Journal> Proxy<W, J> {
             if !self.shedding.controller.is_active() {
                 return false;
             }
-            let standing = self.standing(flow, message, asks);
+            let standing = self.standing(clock, flow, message, asks);
             if self.shedding.controller.admits(standing, mark) {
                 return false;
             }
@@ -172,7 +173,7 @@ impl<W, J: Journal> Proxy<W, J> {
     }
 
     /// What a new request is worth under overload; sps-proxy(8) has the whole order.
-    fn standing(&self, flow: Flow, message: Message<'_>, asks: bool) -> Standing {
+    fn standing(&self, clock: Clock, flow: Flow, message: Message<'_>, asks: bool) -> Standing {
         if message.to().is_ok_and(|to| to.tag().is_some()) {
             if message.has(Name::Route) && self.preprocess_route(flow, message).token.is_some() {
                 return Standing::Begun;
@@ -184,6 +185,7 @@ impl<W, J: Journal> Proxy<W, J> {
         let preferred = is_emergency(message)
             || self.is_for_us(message)
             || (asks || has_priority(message)) && (self.conf.overload.trusts.0)(flow.remote.ip())
+            || self.guard.borrow_mut().standing(clock.now, flow.remote.ip()) == guard::Standing::Proven
             || self.is_of_registered_phone(flow, message);
         if preferred {
             Standing::Preferred
