@@ -272,6 +272,12 @@ impl Engine {
         self.tables.refresh();
     }
 
+    /// Some times a second.
+    pub fn on_slow_turn(&mut self, clock: Clock) {
+        self.core.go_on_looking(clock, &mut self.todo);
+        self.perform(clock);
+    }
+
     /// Once a second.
     pub fn on_second(&mut self, clock: Clock) {
         self.refresh_tables();

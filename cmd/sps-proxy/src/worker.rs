@@ -596,6 +596,7 @@ impl Worker {
             self.engine.on_streams_lost(clock, &lost);
             self.send_all(clock);
         }
+        self.engine.on_slow_turn(clock);
         if turns.is_multiple_of(10) {
             self.engine.on_second(clock);
         }

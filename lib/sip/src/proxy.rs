@@ -289,6 +289,7 @@ pub struct Proxy<W, J> {
     guard: Rc<RefCell<Guard>>,
     /// Connections of sources that have been proven since it was last asked.
     proved: RefCell<Vec<u64>>,
+    silent: failover::Silent,
     /// Bytes that contexts keep, about.
     stored_len: usize,
     wheel: Wheel<Wake>,
@@ -339,6 +340,7 @@ impl<W, J: Journal> Proxy<W, J> {
             owners: None,
             guard: Rc::new(RefCell::new(Guard::new(GuardConf::off(), seed, now))),
             proved: RefCell::default(),
+            silent: failover::Silent::default(),
             stored_len: 0,
             wheel: Wheel::new(now),
             counters: Counters::default(),

@@ -53,6 +53,11 @@ impl<T> Table<T> {
         self.len
     }
 
+    /// One more than the last place that may be taken.
+    pub fn end(&self) -> usize {
+        self.chunks.len() * CHUNK
+    }
+
     /// Whether nothing does.
     pub fn is_empty(&self) -> bool {
         self.len == 0

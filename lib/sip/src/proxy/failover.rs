@@ -3,6 +3,7 @@
 //! Each attempt is a client transaction of its own with a branch token of its own. One that is left because its server kept
 //! silent lives on until its own end: a 2xx that still comes is forwarded, what still rings is cancelled.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -121,41 +122,53 @@ impl<W, J: Journal> Proxy<W, J> {
 
     /// ICMP said that nothing listens at `addrs` any more: every request that waits for its first response from there by UDP fails.
     pub fn on_unreachable(&mut self, clock: Clock, addrs: &[SocketAddr], todo: &mut Vec<Action>) {
-        self.fail_waiting(
-            clock,
-            |transport, addr| transport == Transport::Udp && addrs.contains(&addr),
-            todo,
-        );
+        let places = addrs.iter().map(|addr| (Transport::Udp, *addr));
+        self.silent.next.extend(places.take(MAX_SILENT));
+        self.go_on_looking(clock, todo);
     }
 
     /// Connections that we had opened are gone, whoever was to answer by them with them.
     pub fn on_streams_lost(&mut self, clock: Clock, lost: &[(Transport, SocketAddr)], todo: &mut Vec<Action>) {
-        self.fail_waiting(clock, |transport, addr| lost.contains(&(transport, addr)), todo);
+        self.silent.next.extend(lost.iter().take(MAX_SILENT));
+        self.go_on_looking(clock, todo);
     }
 
-    fn fail_waiting(&mut self, clock: Clock, failed: impl Fn(Transport, SocketAddr) -> bool, todo: &mut Vec<Action>) {
-        let concerned = |client: &Client| {
-            client.is_waiting()
-                && match client.leave.as_deref() {
-                    Some(Leave::Onward { destination, .. }) => failed(destination.transport, destination.addr),
-                    Some(Leave::Flow(flow)) => failed(flow.transport, flow.remote),
-                    Some(Leave::Reply(_)) | None => false,
+    /// Looks for requests that wait for places known to be silent. A stranger can have ICMP sent as often as he likes, so one
+    /// call looks at a bounded number: call it some times a second, until all have been looked at.
+    pub fn go_on_looking(&mut self, clock: Clock, todo: &mut Vec<Action>) {
+        let mut left = LOOKED_AT;
+        while left > 0 {
+            if self.silent.now.is_empty() {
+                if self.silent.next.is_empty() {
+                    return;
                 }
-        };
-        let tokens: Vec<u64> = self
-            .clients
-            .iter()
-            .filter(|(_, client)| concerned(client))
-            .map(|(slot, client)| {
-                Ticket {
+                std::mem::swap(&mut self.silent.now, &mut self.silent.next);
+                self.silent.at = 0;
+            }
+            let (from, end) = (self.silent.at, self.clients.end());
+            let to = end.min(from.saturating_add(left));
+            left -= to.saturating_sub(from).clamp(1, left);
+            let concerned = |slot: usize| {
+                let client = self.clients.get(slot).filter(|client| client.is_waiting())?;
+                let place = match client.leave.as_deref()? {
+                    Leave::Onward { destination, .. } => (destination.transport, destination.addr),
+                    Leave::Flow(flow) => (flow.transport, flow.remote),
+                    Leave::Reply(_) => return None,
+                };
+                let ticket = Ticket {
                     slot: slot as u32,
                     serial: client.serial,
-                }
-                .to_u64()
-            })
-            .collect();
-        for token in tokens {
-            self.on_send_failed(clock, token, todo);
+                };
+                self.silent.now.contains(&place).then(|| ticket.to_u64())
+            };
+            let tokens: Vec<u64> = (from..to).filter_map(concerned).collect();
+            self.silent.at = to;
+            if to >= end {
+                self.silent.now.clear();
+            }
+            for token in tokens {
+                self.on_send_failed(clock, token, todo);
+            }
         }
     }
 
@@ -204,3 +217,18 @@ pub(super) fn retry_after(message: Message<'_>) -> Option<Duration> {
     let seconds = sps_wire::parse_u32(&digits[..len])?;
     Some(Duration::from_secs(seconds.into()))
 }
+
+/// Places that are known to be silent, and how far the look for who waits for them has come.
+#[derive(Debug, Default)]
+pub(super) struct Silent {
+    now: HashSet<(Transport, SocketAddr)>,
+    /// Heard of since that look began.
+    next: HashSet<(Transport, SocketAddr)>,
+    at: usize,
+}
+
+/// Client transactions looked at in one call: all there are, but for a storm.
+const LOOKED_AT: usize = 16 * 1024;
+
+/// Places taken from one call.
+const MAX_SILENT: usize = 256;

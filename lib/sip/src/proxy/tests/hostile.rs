@@ -190,3 +190,26 @@ fn messages_that_are_kept_count_towards_being_full() {
         "all is given back"
     );
 }
+
+/// A storm of ICMP costs a bounded look each time; in the end every request that waits there has failed.
+#[test]
+fn who_waits_for_a_silent_place_is_found_a_part_at_a_time() {
+    let mut house = house_with(Conf {
+        max_transactions: 100_000,
+        ..conf()
+    });
+    for n in 0..20_000 {
+        house.feed(CALLER, &numbered("INVITE", n));
+    }
+    let mut todo = Vec::new();
+    let silent = ["10.0.0.2:5060".parse().expect("an address")];
+    house.core.on_unreachable(house.clock, &silent, &mut todo);
+    house.perform(std::mem::take(&mut todo));
+    let left = house.core.undecided_requests();
+    assert!((1..20_000).contains(&left), "{left}");
+    house.core.go_on_looking(house.clock, &mut todo);
+    house.perform(std::mem::take(&mut todo));
+    assert_eq!(house.core.undecided_requests(), 0);
+    house.core.go_on_looking(house.clock, &mut todo);
+    assert!(todo.is_empty());
+}
