@@ -26,7 +26,8 @@ impl<'a> NameAddr<'a> {
     /// Reads one value that stands alone.
     ///
     /// # Errors
-    /// [`Malformed`]: unbalanced quotes or brackets, an empty URI, empty parameters, two tags. The URI itself is not looked into.
+    /// [`Malformed`]: unbalanced quotes or brackets, an empty URI, empty parameters, a tag that is empty, quoted or not the
+    /// only one. The URI itself is not looked into.
     pub fn parse(text: &'a [u8]) -> Result<NameAddr<'a>, Malformed> {
         NameAddr::of(Value::alone(text), Name::Other)
     }
@@ -44,7 +45,7 @@ impl<'a> NameAddr<'a> {
         Uri::parse(self.uri)
     }
 
-    /// The tag parameter; none if absent or empty.
+    /// The tag parameter; none if absent.
     pub fn tag(&self) -> Option<&'a [u8]> {
         self.tag
     }
@@ -136,7 +137,6 @@ fn read(value: Value<'_>, name: Name) -> Result<NameAddr<'_>, usize> {
     };
     let mut at = params_start;
     let mut count = 0;
-    let mut has_tag = false;
     while let Some((param, end)) = params::take(text, at)? {
         count += 1;
         if count > MAX_PARAMS {
@@ -144,11 +144,14 @@ fn read(value: Value<'_>, name: Name) -> Result<NameAddr<'_>, usize> {
         }
         if text::is_spelt(param.name, b"tag") {
             // §7.3.1: no parameter twice. Kamailio takes the last tag and others the first: two dialogs in one message.
-            // §25.1: a token, not in quotes, which are part of it to some.
-            if std::mem::replace(&mut has_tag, true) || param.text.ends_with(b"\"") {
+            // §25.1: a token, not in quotes, which are part of it to some, and not empty, which would have us add a second one.
+            let tag = param
+                .value
+                .filter(|tag| !tag.is_empty() && !param.text.ends_with(b"\""));
+            if name_addr.tag.is_some() || tag.is_none() {
                 return Err(at);
             }
-            name_addr.tag = param.value.filter(|tag| !tag.is_empty());
+            name_addr.tag = tag;
         }
         at = end;
     }
@@ -317,6 +320,8 @@ mod tests {
             "<sip:a@b>;tag=;x;TAG=2",
             "sip:a@b;tag;tag=2",
             "<sip:a@b>;tag=\"1\"",
+            "<sip:a@b>;tag=",
+            "<sip:a@b>;tag;x",
         ] {
             assert!(NameAddr::parse(text.as_bytes()).is_err(), "{text:?}");
         }
