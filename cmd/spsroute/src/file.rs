@@ -286,3 +286,67 @@ fn figure(name: &str, text: &str, default: u16) -> Result<u16, String> {
             .map_err(|_| format!("{name}: `{text}` is not a number from 0 to 65535")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEED: &str = "pattern,domain,next_hop,transport,priority,weight\n1555*,,192.0.2.1:5060,udp,1,2\r\n\"+49*\",,[2001:db8::1],,,\n\
+                        ,*.example.com,gw.example.com,tcp,3,4\n15550100,,gw,tls,65535,0\n";
+
+    /// A line as `export` writes it.
+    fn line(route: &NewRoute) -> String {
+        let (pattern, domain) = match &route.selector {
+            Selector::Number(pattern) => (pattern.to_string(), String::new()),
+            Selector::Domain(domain) => (String::new(), domain.to_string()),
+        };
+        let transport = route.transport.map_or("", Transport::as_str);
+        format!(
+            "{pattern},{domain},{},{transport},{},{}\n",
+            route.hop, route.priority, route.weight
+        )
+    }
+
+    /// Whatever stands in a file, reading it ends, and what is accepted is the same when it is written and read again.
+    #[test]
+    fn files_of_any_bytes_are_refused_or_read_as_they_would_be_written() {
+        let mut seed = 4180u64;
+        let mut random = move || {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            seed as usize
+        };
+        let (mut accepted, mut refused) = (0, 0);
+        for _ in 0..4_000 {
+            let mut bytes = SEED.as_bytes().to_vec();
+            for _ in 0..1 + random() % 3 {
+                let at = random() % bytes.len();
+                match random() % 4 {
+                    0 => bytes[at] = random() as u8,
+                    1 => drop(bytes.remove(at)),
+                    2 => bytes.insert(at, b"\r\n,\"*.+:[]0"[random() % 11]),
+                    _ => {
+                        let end = (at + random() % 40).min(bytes.len());
+                        let piece = bytes[at..end].to_vec();
+                        drop(bytes.splice(at..at, piece));
+                    }
+                }
+            }
+            let Ok(routes) = read("file", &*bytes) else {
+                refused += 1;
+                continue;
+            };
+            accepted += 1;
+            let lines = |routes: &[NewRoute]| routes.iter().map(line).collect::<String>();
+            let written = format!("{}\n{}", COLUMNS.join(","), lines(&routes));
+            let again =
+                read("file", written.as_bytes()).unwrap_or_else(|_| panic!("its own print is refused:\n{written}"));
+            assert_eq!(lines(&again), lines(&routes));
+        }
+        assert!(
+            accepted > 200 && refused > 200,
+            "{accepted} accepted, {refused} refused"
+        );
+    }
+}
