@@ -62,6 +62,7 @@ impl Supervisor {
         // Whoever asked may have gone away: then nobody hears the reply, and that is all.
         match request {
             Request::Status => drop(reply.send(Reply::Status(self.status(now)))),
+            Request::Mode => drop(reply.send(Reply::Mode(self.frozen.conf.proxy.mode.as_str().into()))),
             Request::Stop { within_ms } => {
                 tracing::info!(within_ms, "told to stop by an operator");
                 // The door has answered already.
@@ -99,7 +100,7 @@ impl Supervisor {
                 Request::LogReopen => self.log_reopen(now, reply),
                 Request::LogLevel { daemon, module, level } => self.log_level(now, &daemon, module, level, reply),
                 // Answered at once in `on_request`.
-                Request::Status | Request::Stop { .. } => {}
+                Request::Status | Request::Mode | Request::Stop { .. } => {}
             }
         }
     }

@@ -56,7 +56,9 @@ impl sps_route::Tables for Tables {
         self.registry.lookup(aor, &mut self.buffer.borrow_mut(), |record| {
             out.set_known();
             for binding in record.current(now) {
-                out.push(binding.contact, binding.q, binding.path(), binding.flow);
+                if let Some(contact) = out.push(binding.contact, binding.q, binding.path(), binding.flow) {
+                    contact.handling = binding.handling;
+                }
             }
         });
     }

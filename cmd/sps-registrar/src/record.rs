@@ -18,6 +18,7 @@ pub fn bound(view: BindingView<'_>) -> Bound<'_> {
         path: view.path().collect(),
         instance_id: view.instance_id,
         reg_id: view.reg_id,
+        handling: view.handling,
         flow: view.flow,
         received: view.received,
         user_agent: view.user_agent,
@@ -45,6 +46,7 @@ pub fn fill<'a>(record: &mut AorRecord, key: &[u8], to_uri: &[u8], rules_hash: u
         }
         set_option(&mut binding.instance_id, bound.instance_id);
         binding.reg_id = bound.reg_id;
+        binding.handling = bound.handling;
         binding.flow = bound.flow;
         binding.received = bound.received;
         set_option(&mut binding.user_agent, bound.user_agent);
@@ -79,6 +81,7 @@ mod tests {
             path: [&b"<sip:p1;lr>"[..], b"<sip:p0;lr>"].into_iter().collect(),
             instance_id: Some(b"<urn:x>"),
             reg_id: Some(1),
+            handling: Some(sps_wire::Handling::Redirect),
             flow: None,
             received: Some("192.0.2.7:5060".parse().unwrap()),
             user_agent: Some(b"phone"),
@@ -92,6 +95,7 @@ mod tests {
             path: [].into_iter().collect(),
             instance_id: None,
             reg_id: None,
+            handling: None,
             flow: None,
             received: None,
             user_agent: None,

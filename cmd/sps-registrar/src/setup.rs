@@ -40,6 +40,7 @@ impl Setup {
                 max_expires_s: conf.registrar.max_expires_s,
                 default_expires_s: conf.registrar.default_expires_s,
                 max_contacts: conf.registrar.max_contacts,
+                caller_preferences: conf.proxy.caller_preferences,
                 path_without_support: conf.registrar.path_without_support,
                 host: conf.server.domain.clone(),
             },

@@ -119,7 +119,7 @@ pub fn done(out: Output, reply: Reply) -> Result<(), Failure> {
             Ok(())
         }
         Reply::Refused { code, reason } => Err(refused(code, &reason)),
-        Reply::Progress(_) | Reply::Status(_) | Reply::Version { .. } => {
+        Reply::Progress(_) | Reply::Status(_) | Reply::Mode(_) | Reply::Version { .. } => {
             fail(Exit::Protocol, "sps-master answers what was not asked")
         }
     }

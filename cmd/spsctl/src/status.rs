@@ -26,6 +26,8 @@ struct Shown {
     configuration: Option<u64>,
     /// Milliseconds since 1970.
     configured_at_ms: Option<u64>,
+    /// As `[proxy] mode` says it; null when nobody is there to say, or a master of another release.
+    mode: Option<String>,
     daemons: Vec<ShownDaemon>,
     listen: Vec<ShownListen>,
     open_files_limit: Option<u64>,
@@ -88,7 +90,12 @@ pub fn run(paths: &Paths, out: Output) -> Result<(), Failure> {
         .map(|daemon| daemon.name.clone())
         .collect::<Vec<_>>()
         .join(", ");
-    show(out, &shown(paths, status))?;
+    // A master of an earlier release does not know the question; everything else is shown all the same.
+    let mode = match Master::connect(paths)?.map(|mut master| master.ask(out, &Request::Mode)) {
+        Some(Ok(Reply::Mode(mode))) => Some(mode),
+        Some(_) | None => None,
+    };
+    show(out, &shown(paths, status, mode))?;
     if failed.is_empty() {
         return Ok(());
     }
@@ -119,6 +126,7 @@ fn without_master(paths: &Paths, out: Output) -> Result<(), Failure> {
         generation: None,
         configuration: None,
         configured_at_ms: None,
+        mode: None,
         daemons: orphans.iter().map(daemon).collect(),
         listen: Vec::new(),
         open_files_limit: None,
@@ -181,7 +189,7 @@ fn refused(counters: &BTreeMap<String, BTreeMap<String, u64>>) -> BTreeMap<&'sta
         .collect()
 }
 
-fn shown(paths: &Paths, status: operator::Status) -> Shown {
+fn shown(paths: &Paths, status: operator::Status, mode: Option<String>) -> Shown {
     // No page yet: nobody has counted anything.
     let counters = CountersReader::open(&Paths::counters(&paths.generation(status.generation)))
         .map(|reader| by_name(reader.snapshot()))
@@ -193,6 +201,7 @@ fn shown(paths: &Paths, status: operator::Status) -> Shown {
         generation: Some(status.generation),
         configuration: Some(status.configuration),
         configured_at_ms: Some(status.configured_at_ms),
+        mode,
         daemons: status.daemons.into_iter().map(daemon).collect(),
         listen: status.listening.into_iter().map(listen).collect(),
         open_files_limit: Some(status.open_files_limit),
@@ -266,6 +275,12 @@ fn show(out: Output, shown: &Shown) -> Result<(), Failure> {
         ]);
     }
     let mut text = table.to_string();
+    if let Some(mode) = &shown.mode {
+        let mut table = Table::new(["server mode"]);
+        table.row([mode.clone()]);
+        text.push('\n');
+        text.push_str(&table.to_string());
+    }
     if !shown.listen.is_empty() {
         let mut table = Table::new(["listen", "address", "sockets", "receive buffer", "send buffer"]).right([2, 3, 4]);
         for listen in &shown.listen {

@@ -52,6 +52,8 @@ pub enum Request {
         /// From now on.
         level: Level,
     },
+    /// What kind of server SPS is by the configuration in force. Answered by [`Reply::Mode`].
+    Mode,
 }
 
 /// What the master answers.
@@ -77,6 +79,8 @@ pub enum Reply {
         /// The newest one.
         newest: u16,
     },
+    /// To [`Request::Mode`]: the word of `[proxy] mode`.
+    Mode(String),
 }
 
 /// How everything is.

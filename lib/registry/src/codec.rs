@@ -8,6 +8,7 @@
 //! Fixed numbers are little-endian; other numbers and the lengths of bytes take 7 bits to the byte, lowest first.
 
 use crate::{AorRecord, Binding, Expiry, Kind};
+use sps_wire::Handling;
 use std::net::{IpAddr, SocketAddr};
 
 pub(crate) const FORMAT: u8 = 1;
@@ -29,6 +30,8 @@ pub(crate) mod has {
     pub const RECEIVED_IS_REMOTE: u16 = 1 << 7;
     pub const RECEIVED: u16 = 1 << 8;
     pub const USER_AGENT: u16 = 1 << 9;
+    pub const TO_BE_PROXIED: u16 = 1 << 10;
+    pub const TO_BE_REDIRECTED: u16 = 1 << 11;
 }
 
 /// Preference of a binding that states none.
@@ -81,7 +84,9 @@ fn write_binding(binding: &Binding, out: &mut Vec<u8>) {
         | flag(binding.flow.is_some(), has::FLOW)
         | flag(received_is_remote, has::RECEIVED_IS_REMOTE)
         | flag(binding.received.is_some() && !received_is_remote, has::RECEIVED)
-        | flag(binding.user_agent.is_some(), has::USER_AGENT);
+        | flag(binding.user_agent.is_some(), has::USER_AGENT)
+        | flag(binding.handling == Some(Handling::Proxy), has::TO_BE_PROXIED)
+        | flag(binding.handling == Some(Handling::Redirect), has::TO_BE_REDIRECTED);
     out.extend_from_slice(&flags.to_le_bytes());
     write_bytes(&binding.contact, out);
     write_bytes(&binding.call_id, out);

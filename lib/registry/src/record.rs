@@ -1,6 +1,6 @@
 //! An address of record and its bindings as owned values, for those who change them.
 
-use sps_wire::Flow;
+use sps_wire::{Flow, Handling};
 use std::net::SocketAddr;
 
 /// Everything known about one address of record.
@@ -48,6 +48,8 @@ pub struct Binding {
     pub instance_id: Option<Vec<u8>>,
     /// `reg-id` (RFC 5626 §4.2).
     pub reg_id: Option<u32>,
+    /// What its owner wants done with requests for it (RFC 2543 §6.13).
+    pub handling: Option<Handling>,
     /// The flow the REGISTER came by, to be used for requests back.
     pub flow: Option<Flow>,
     /// Where the REGISTER came from, as far as it differs from what it says of itself (RFC 3581 §4).
@@ -69,6 +71,7 @@ impl Default for Binding {
             path: Vec::new(),
             instance_id: None,
             reg_id: None,
+            handling: None,
             flow: None,
             received: None,
             user_agent: None,

@@ -2,7 +2,7 @@
 
 use crate::codec::{FORMAT, Input, NEVER, PLAIN_Q, TO_IS_AOR, has};
 use crate::{AorRecord, Binding, Expiry, Kind, Version};
-use sps_wire::Flow;
+use sps_wire::{Flow, Handling};
 use std::net::SocketAddr;
 
 /// An AOR record as it lies in the file; nothing is copied before it is asked for.
@@ -111,6 +111,7 @@ pub struct BindingView<'a> {
     pub cseq: u32,
     pub instance_id: Option<&'a [u8]>,
     pub reg_id: Option<u32>,
+    pub handling: Option<Handling>,
     pub flow: Option<Flow>,
     pub received: Option<SocketAddr>,
     pub user_agent: Option<&'a [u8]>,
@@ -147,6 +148,11 @@ impl<'a> BindingView<'a> {
         };
         let user_agent = input.optional(is(has::USER_AGENT), Input::bytes)?;
         let path = if is(has::PATH) { input.0 } else { &[] };
+        let handling = match (is(has::TO_BE_PROXIED), is(has::TO_BE_REDIRECTED)) {
+            (true, false) => Some(Handling::Proxy),
+            (false, true) => Some(Handling::Redirect),
+            (true, true) | (false, false) => None,
+        };
         let kind = if is(has::STATIC) { Kind::Static } else { Kind::Dynamic };
         let view = BindingView {
             contact,
@@ -156,6 +162,7 @@ impl<'a> BindingView<'a> {
             cseq,
             instance_id,
             reg_id,
+            handling,
             flow,
             received,
             user_agent,
@@ -187,6 +194,7 @@ impl<'a> BindingView<'a> {
             path: self.path().map(<[u8]>::to_vec).collect(),
             instance_id: self.instance_id.map(<[u8]>::to_vec),
             reg_id: self.reg_id,
+            handling: self.handling,
             flow: self.flow,
             received: self.received,
             user_agent: self.user_agent.map(<[u8]>::to_vec),
@@ -242,9 +250,10 @@ mod tests {
             any::<bool>(),
             prop::option::of(bytes()),
             any::<bool>(),
+            prop::sample::select(vec![None, Some(Handling::Proxy), Some(Handling::Redirect)]),
         );
         (first, second).prop_map(|((contact, q, expires, call_id, cseq, path), second)| {
-            let (instance_id, reg_id, flow, received, by_flow, user_agent, is_static) = second;
+            let (instance_id, reg_id, flow, received, by_flow, user_agent, is_static, handling) = second;
             let received = if by_flow {
                 flow.map(|flow: Flow| flow.remote)
             } else {
@@ -260,6 +269,7 @@ mod tests {
                 path,
                 instance_id,
                 reg_id,
+                handling,
                 flow,
                 received,
                 user_agent,

@@ -32,7 +32,7 @@ mod tests;
 use std::net::SocketAddr;
 
 use smallvec::SmallVec;
-use sps_wire::{Flow, Q};
+use sps_wire::{Flow, Handling, Q};
 
 pub use answer::{Answers, Setting};
 pub use ask::{Asked, Wish, Wishes};
@@ -53,6 +53,8 @@ pub struct Conf {
     pub max_contacts: usize,
     /// Whether Path is taken from a REGISTER that does not say `Supported: path`, instead of 420 (RFC 3327 §5.3).
     pub path_without_support: bool,
+    /// Whether the `action` parameter is obeyed.
+    pub caller_preferences: bool,
     /// Who warns, in Warning headers (§20.43): our domain.
     pub host: String,
 }
@@ -82,6 +84,8 @@ pub struct Bound<'a> {
     pub instance_id: Option<&'a [u8]>,
     /// `reg-id` (RFC 5626 §4.2).
     pub reg_id: Option<u32>,
+    /// The `action` parameter: what its owner wants done with requests for it (RFC 2543 §6.13).
+    pub handling: Option<Handling>,
     /// The flow for requests back.
     pub flow: Option<Flow>,
     /// Where the REGISTER came from, if that flow is kept and the contact says otherwise.

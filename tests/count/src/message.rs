@@ -66,6 +66,7 @@ pub fn register(turns: u64) {
         max_expires_s: 7_200,
         default_expires_s: 3_600,
         max_contacts: 16,
+        caller_preferences: false,
         path_without_support: false,
         host: "example.com".into(),
     };
@@ -110,6 +111,7 @@ fn stored<'a>(flow: Flow) -> Bound<'a> {
         path: [].into_iter().collect(),
         instance_id: None,
         reg_id: None,
+        handling: None,
         flow: Some(flow),
         received: Some(flow.remote),
         user_agent: Some(b"phone 5.6"),

@@ -74,6 +74,7 @@ fn phone(n: u64) -> AorRecord {
             expires: Expiry::At(NOW + 3600 + n % 3600),
             instance_id: Some(b"<urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6>".to_vec()),
             reg_id: Some(1),
+            handling: None,
             flow: Some(flow),
             received: Some(flow.remote),
             user_agent: Some(b"Example Phone 5 1.2.3.4567".to_vec()),

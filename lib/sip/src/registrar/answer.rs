@@ -141,6 +141,11 @@ fn write_contact(bound: &Bound<'_>, now: u64, conf: &Conf, out: &mut Vec<u8>) {
         out.extend_from_slice(instance_id);
         out.push(b'"');
     }
+    // RFC 2543 §6.13: the response tells what is done, which is this where it is obeyed.
+    if let Some(handling) = bound.handling.filter(|_| conf.caller_preferences) {
+        out.extend_from_slice(b";action=");
+        out.extend_from_slice(handling.as_str().as_bytes());
+    }
     if let Some(reg_id) = bound.reg_id {
         out.extend_from_slice(b";reg-id=");
         write_u32(reg_id, out);

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 use sps_wire::uri::Scheme;
-use sps_wire::{Contacts, Flow, Message, Method, Name, NameAddr, Q, Uri, eq_ignore_case, parse_u32};
+use sps_wire::{Contacts, Flow, Handling, Message, Method, Name, NameAddr, Q, Uri, eq_ignore_case, parse_u32};
 
 use super::{Conf, Path, Refusal, With, leads_to};
 
@@ -51,6 +51,8 @@ pub struct Wish<'a> {
     pub instance_id: Option<&'a [u8]>,
     /// `reg-id`.
     pub reg_id: Option<u32>,
+    /// The `action` parameter.
+    pub handling: Option<Handling>,
     /// The flow to reach it by.
     pub flow: Option<Flow>,
 }
@@ -226,6 +228,7 @@ fn read_wishes<'a>(message: Message<'a>, flow: &Flow, conf: &Conf) -> Result<Wis
             expires_s: granted_s(wanted_s, conf)?,
             instance_id: contact.params.get(b"+sip.instance").flatten(),
             reg_id: contact.params.get(b"reg-id").flatten().and_then(parse_u32),
+            handling: contact.handling(),
             flow: leads_to(message, &uri, flow).then_some(*flow),
         });
     }

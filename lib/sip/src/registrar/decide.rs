@@ -122,6 +122,7 @@ fn bind<'a>(asked: &Asked<'a>, wish: &Wish<'a>, now: u64) -> Bound<'a> {
         path: asked.path.clone(),
         instance_id: wish.instance_id,
         reg_id: wish.reg_id,
+        handling: wish.handling,
         flow: wish.flow,
         received: wish.flow.and_then(|flow| received(&wish.contact, &flow)),
         user_agent: asked.user_agent,
@@ -150,6 +151,7 @@ fn is_repetition(asked: &Asked<'_>, wish: &Wish<'_>, bound: &Bound<'_>, now: u64
         && wish.q == bound.q
         && wish.instance_id == bound.instance_id
         && wish.reg_id == bound.reg_id
+        && wish.handling == bound.handling
         && asked.path == bound.path
 }
 

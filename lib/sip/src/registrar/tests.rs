@@ -17,6 +17,7 @@ struct Kept {
     path: Vec<Vec<u8>>,
     instance_id: Option<Vec<u8>>,
     reg_id: Option<u32>,
+    handling: Option<sps_wire::Handling>,
     flow: Option<Flow>,
     received: Option<SocketAddr>,
     user_agent: Option<Vec<u8>>,
@@ -33,6 +34,7 @@ impl Kept {
             path: bound.path.iter().map(|value| value.to_vec()).collect(),
             instance_id: bound.instance_id.map(<[u8]>::to_vec),
             reg_id: bound.reg_id,
+            handling: bound.handling,
             flow: bound.flow,
             received: bound.received,
             user_agent: bound.user_agent.map(<[u8]>::to_vec),
@@ -49,6 +51,7 @@ impl Kept {
             path: self.path.iter().map(Vec::as_slice).collect(),
             instance_id: self.instance_id.as_deref(),
             reg_id: self.reg_id,
+            handling: self.handling,
             flow: self.flow,
             received: self.received,
             user_agent: self.user_agent.as_deref(),
@@ -96,6 +99,7 @@ impl Bench {
             max_expires_s: 7_200,
             default_expires_s: 3_600,
             max_contacts: 3,
+            caller_preferences: true,
             path_without_support: false,
             host: "example.com".into(),
         };
@@ -633,6 +637,24 @@ fn instance_and_reg_id_are_kept() {
     // §6: "MUST be prepared to receive, simultaneously for the same AOR", bindings with and without.
     let reply = bench.register("b", 1, &["Contact: <sip:a@192.0.2.8>"]);
     assert_eq!((reply.all("Contact").len(), bench.kept.len()), (2, 2));
+}
+
+/// RFC 2543 §6.13: "In its response, the registrar SHOULD indicate the mode used."
+#[test]
+fn an_action_is_kept_and_told_where_it_is_obeyed() {
+    let mut bench = Bench::new();
+    let reply = bench.register("a", 1, &["Contact: <sip:a@192.0.2.7>;Action=REDIRECT"]);
+    assert_eq!(reply.all("Contact"), ["<sip:a@192.0.2.7>;expires=3600;action=redirect"]);
+    assert_eq!(bench.kept[0].handling, Some(sps_wire::Handling::Redirect));
+    // The same CSeq with another wish is no repetition.
+    let reply = bench.register("a", 1, &["Contact: <sip:a@192.0.2.7>;action=proxy"]);
+    assert_eq!(reply.status(), "500 CSeq Out of Order");
+    bench.conf.caller_preferences = false;
+    let reply = bench.register("a", 2, &["Contact: <sip:a@192.0.2.7>;action=proxy"]);
+    assert_eq!(reply.all("Contact"), ["<sip:a@192.0.2.7>;expires=3600"]);
+    assert_eq!(bench.kept[0].handling, Some(sps_wire::Handling::Proxy));
+    bench.register("a", 3, &["Contact: <sip:a@192.0.2.7>;action=other"]);
+    assert_eq!(bench.kept[0].handling, None);
 }
 
 /// RFC 3581 and §18.1.2: the flow is kept where it leads to the phone, and where the phone sits if it does not know itself.
