@@ -82,10 +82,14 @@ pub const INTERVAL: Duration = Duration::from_millis(100);
 const ENOUGH: u64 = 10;
 
 /// A queue beyond the target is to be gone in this time.
-const DRAIN_FOR: Duration = Duration::from_millis(500);
+const DRAIN_FOR: Duration = Duration::from_secs(1);
 
 /// Nothing below this share is let in: without it nobody would notice that the load has gone.
 const LEAST: f64 = 0.01;
+
+/// Of senders who hold back by themselves no more than this is asked for: who sends nothing at all hears nothing, and when the last
+/// word has run out he sends everything.
+pub const MOST_ASKED: f64 = 0.9;
 
 /// How much more is let in from one interval to the next when nothing waits.
 const RISE: f64 = 1.1;
@@ -157,6 +161,11 @@ impl Controller {
             Standing::Preferred => self.preferred,
             Standing::Ordinary => self.ordinary,
         }
+    }
+
+    /// The share of new requests that senders who hold back by themselves are asked to keep.
+    pub fn asked(&self) -> f64 {
+        (1.0 - self.ordinary).min(MOST_ASKED)
     }
 
     /// Whether anything is refused at all.

@@ -144,7 +144,8 @@ impl World {
         let known = told.partition_point(|(when, _)| *when <= at);
         // A word is in force for a second.
         match known.checked_sub(1).map(|last| told[last]) {
-            Some((when, held_back)) if at - when < SECOND => draw < held_back,
+            // Percents and shares of a mix are rough: what is nearly all is taken for all.
+            Some((when, held_back)) if at - when < SECOND => draw < held_back || held_back > 0.95,
             _ => false,
         }
     }
@@ -158,7 +159,7 @@ impl World {
             Kind::RefusalAck => self.now += self.refusal_us / 3,
             Kind::Invite(standing) => {
                 let draw = self.random();
-                let held_back = 1.0 - self.controller.share(Standing::Ordinary);
+                let held_back = self.controller.asked();
                 if let Some(told) = &mut self.told {
                     told.push((self.now + 1_000, held_back));
                 }

@@ -11,13 +11,13 @@ use super::conf::Trusts;
 use super::context::{Active, Leave};
 use super::neighbours::Category;
 use super::{Clock, Journal, Proxy, Ticket, receive, shedding};
-use crate::overload::{Controller, Standing};
+use crate::overload::Controller;
 
 /// How long what we ask for is in force (§4.3): it is renewed by every response to a request that came a tenth of a second later.
 const VALIDITY_MS: u32 = 1_000;
 
 /// What is sent to others about ourselves, and what it is worked out from.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Saying {
     /// §4.4: higher with every new word.
     seq_ms: u64,
@@ -27,6 +27,21 @@ pub(super) struct Saying {
     /// What they would send if nobody held anything back, smoothed.
     would_new: f64,
     would_others: f64,
+    /// The share they let through, as far as they have heard of it: what they are told takes its time to arrive.
+    let_through: f64,
+}
+
+impl Default for Saying {
+    fn default() -> Self {
+        Saying {
+            seq_ms: 0,
+            new: 0,
+            others: 0,
+            would_new: 0.0,
+            would_others: 0.0,
+            let_through: 1.0,
+        }
+    }
 }
 
 impl Saying {
@@ -39,10 +54,11 @@ impl Saying {
         }
     }
 
-    /// The controller has found a new share: `before` was in force until now.
-    pub fn step(&mut self, unix_ms: u64, before: f64) {
+    /// The controller has taken a step: `asked` was in force until now.
+    pub fn step(&mut self, unix_ms: u64, asked: f64) {
         self.seq_ms = unix_ms.max(self.seq_ms + 1);
-        self.would_new += SMOOTHING * (f64::from(self.new) / before - self.would_new);
+        self.let_through += SMOOTHING * (1.0 - asked - self.let_through);
+        self.would_new += SMOOTHING * (f64::from(self.new) / self.let_through - self.would_new);
         self.would_others += SMOOTHING * (f64::from(self.others) - self.would_others);
         (self.new, self.others) = (0, 0);
     }
@@ -58,11 +74,10 @@ impl Saying {
                 seq,
             };
         }
-        let refused = 1.0 - controller.share(Standing::Ordinary);
         let all = self.would_new + self.would_others;
         let of_all = if all > 0.0 { self.would_new / all } else { 1.0 };
         Feedback {
-            percent: (100.0 * refused * of_all).round().clamp(1.0, 100.0) as u8,
+            percent: (100.0 * controller.asked() * of_all).round().clamp(1.0, 100.0) as u8,
             validity_ms: VALIDITY_MS,
             seq,
         }

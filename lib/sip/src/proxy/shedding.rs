@@ -102,10 +102,10 @@ impl<W, J: Journal> Proxy<W, J> {
                 });
             }
         }
-        let before = shedding.controller.share(Standing::Ordinary);
+        let asked = shedding.controller.asked();
         let (stepped, turn) = shedding.controller.advance(clock.now);
         if stepped {
-            self.saying.step(clock.unix_ms, before);
+            self.saying.step(clock.unix_ms, asked);
         }
         turn
     }

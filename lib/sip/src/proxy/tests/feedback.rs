@@ -113,8 +113,8 @@ fn under_overload_a_client_that_holds_back_is_told_and_served() {
         let trying = only(&sent, "SIP/2.0 100");
         assert_eq!(value(trying, "oc-validity").as_deref(), Some("1000"));
         let percent: f64 = value(trying, "oc").unwrap().parse().unwrap();
-        let share = house.core.load().share(Standing::Ordinary);
-        assert!((percent - 100.0 * (1.0 - share)).abs() <= 1.0, "{percent} {share}");
+        let asked = house.core.load().asked();
+        assert!((percent - 100.0 * asked).abs() <= 1.0, "{percent} {asked}");
         seqs.push(value(trying, "oc-seq").unwrap().parse::<f64>().unwrap());
     }
     assert!(seqs.windows(2).all(|two| two[0] < two[1]), "{seqs:?}");
