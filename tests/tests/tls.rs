@@ -582,10 +582,10 @@ fn killed_it_is_back_within_a_second_and_udp_goes_on() {
 
         send_signal(secure.sps.pid("sps-tls"), Signal::SIGKILL);
         let killed_at = Instant::now();
-        // Meanwhile, and to a callee who has TLS only: the request waits for it.
+        // It is dead when its connections are. What comes then, and to a callee who has TLS only, waits for the next one.
+        tls_caller.wait_closed(secure.tls);
         let options = udp_caller.request("OPTIONS", &secure.sps.uri("carol"));
         udp_caller.send(secure.sps.addr(), &options);
-        tls_caller.wait_closed(secure.tls);
         call(&mut Agent::udp(V4), secure.sps.addr(), &secure.sps.uri("bob"));
         assert_eq!(udp_caller.final_response().status(), Some(200));
         let mut again = secure.agent("phone.test");

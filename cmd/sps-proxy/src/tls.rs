@@ -1,5 +1,5 @@
 //! One worker's conversation with `sps-tls` (see `sps_ipc::tls`): connections that it accepted come in, those that we want are asked
-//! for. When it dies, what was asked for fails, and it is found again when it is back.
+//! for. When it dies, it is found again when it is back, and what it had not answered is asked once more.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
@@ -65,9 +65,16 @@ struct Link {
     streams: Streams,
     asked: mpsc::Receiver<(Want, Answer)>,
     /// Wants that wait for their answer.
-    open: HashMap<u64, Answer>,
+    open: HashMap<u64, Waiting>,
     last: u64,
     room: Buffer,
+}
+
+struct Waiting {
+    want: Want,
+    answer: Answer,
+    /// It was asked of a sps-tls that died. What outlives two of them may be what kills them.
+    again: bool,
 }
 
 impl Link {
@@ -84,13 +91,18 @@ impl Link {
             if let Some(at) = lost_at {
                 tracing::info!(after = ?at.elapsed(), "connected to sps-tls again");
             }
+            // Nothing of what a dead one was asked has been done. How long it is worth waiting for, the streams know. Dropped answers
+            // are refusals: the next destination has its turn.
+            for (_, waiting) in std::mem::take(&mut self.open) {
+                if !waiting.again {
+                    self.ask(&connection, waiting.want, waiting.answer, true);
+                }
+            }
             let why = self.converse(&connection).await;
             tracing::warn!(
                 open = self.open.len(),
                 "connection to sps-tls lost ({why}); trying again"
             );
-            // Dropped answers are refusals: the next destination has its turn.
-            self.open.clear();
             lost_at = Some(Instant::now());
         }
     }
@@ -117,13 +129,13 @@ impl Link {
                     }
                     tokio::task::yield_now().await;
                 }
-                Some((want, answer)) = self.asked.recv() => self.ask(connection, &want, answer),
+                Some((want, answer)) = self.asked.recv() => self.ask(connection, want, answer, false),
             }
         }
     }
 
-    fn ask(&mut self, connection: &AsyncConnection, want: &Want, answer: Answer) {
-        self.open.retain(|_, answer| !answer.is_closed());
+    fn ask(&mut self, connection: &AsyncConnection, want: Want, answer: Answer, again: bool) {
+        self.open.retain(|_, waiting| !waiting.answer.is_closed());
         if answer.is_closed() {
             return;
         }
@@ -136,9 +148,12 @@ impl Link {
             within_ms: u32::try_from(want.within.as_millis()).unwrap_or(u32::MAX),
         });
         match send(connection, &connect) {
-            Ok(()) => drop(self.open.insert(self.last, answer)),
             // It takes nothing: it hangs. Whoever asked need not wait for that.
-            Err(error) => drop(answer.send(Err(CloseReason::ConnectFailed(error.kind())))),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                drop(answer.send(Err(CloseReason::ConnectFailed(error.kind()))));
+            }
+            // An error is that it has just died, which is noticed in a moment.
+            Ok(()) | Err(_) => drop(self.open.insert(self.last, Waiting { want, answer, again })),
         }
     }
 
@@ -153,7 +168,7 @@ impl Link {
             match frame::decode(&self.room[..len]) {
                 Ok(FromTls::Accepted(secured)) => self.accepted(secured, descriptor),
                 Ok(FromTls::Connected { id, secured }) => {
-                    if let Some(answer) = self.open.remove(&id) {
+                    if let Some(Waiting { answer, .. }) = self.open.remove(&id) {
                         let opened = stream(descriptor).map(|stream| Opened {
                             stream,
                             local: secured.local,
@@ -162,7 +177,7 @@ impl Link {
                     }
                 }
                 Ok(FromTls::Refused { id, why }) => {
-                    if let Some(answer) = self.open.remove(&id) {
+                    if let Some(Waiting { answer, .. }) = self.open.remove(&id) {
                         let _ = answer.send(Err(reason(why)));
                     }
                 }

@@ -95,7 +95,6 @@ pub fn run(paths: &Paths, out: Output, command: Command) -> Result<(), Failure> 
 }
 
 /// Who knows the registrations.
-#[expect(clippy::large_enum_variant, reason = "there is one in a process")]
 enum Registry {
     Daemon(Asker),
     Files(Box<Files>),
