@@ -84,6 +84,9 @@ const ENOUGH: u64 = 10;
 /// A queue beyond the target is to be gone in this time.
 const DRAIN_FOR: Duration = Duration::from_secs(1);
 
+/// Of those that are looked at at least this share is let in, so that refusing takes no more time than calls do.
+const WORTH_REFUSING: f64 = 0.25;
+
 /// Nothing below this share is let in: without it nobody would notice that the load has gone.
 const LEAST: f64 = 0.01;
 
@@ -173,11 +176,20 @@ impl Controller {
         self.ordinary < 1.0
     }
 
-    /// Whether a new request goes on. `draw` is a hash of the transaction, so that a repetition fares as the original did.
-    pub fn admits(&self, standing: Standing, draw: u64) -> bool {
-        let share = self.share(standing);
-        // 53 bits are what a double holds.
-        share >= 1.0 || ((draw >> 11) as f64) < share * (1u64 << 53) as f64
+    /// Whether a new request goes on. `draw` is a hash of the transaction, so that a repetition fares as the original did;
+    /// `heard` says that it has passed [`Self::hears`].
+    pub fn admits(&self, standing: Standing, heard: bool, draw: u64) -> bool {
+        let share = match standing {
+            Standing::Ordinary if heard => self.ordinary.max(WORTH_REFUSING),
+            standing => self.share(standing),
+        };
+        falls_below(draw, share)
+    }
+
+    /// Whether a datagram that looks like a new INVITE is looked at at all. Refusing costs a fifth of a call: when most that
+    /// comes would be refused, nothing else would be done any more. What is dropped comes again, and may then be heard.
+    pub fn hears(&self, draw: u64) -> bool {
+        falls_below(draw, self.ordinary / WORTH_REFUSING)
     }
 
     fn step(&mut self, now: Instant, passed: Duration) {
@@ -258,6 +270,12 @@ impl Controller {
             lasted: calm_since.saturating_duration_since(since),
         })
     }
+}
+
+/// Whether a random number is among the lowest `share` of all.
+fn falls_below(draw: u64, share: f64) -> bool {
+    // 53 bits are what a double holds.
+    share >= 1.0 || ((draw >> 11) as f64) < share * (1u64 << 53) as f64
 }
 
 #[cfg(test)]

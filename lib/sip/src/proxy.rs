@@ -255,6 +255,8 @@ pub struct Counters {
     pub refused_unmatched: u64,
     /// Branches not begun because there were too many client transactions.
     pub full_clients: u64,
+    /// New INVITEs dropped unread because refusing them would have been too much.
+    pub overload_dropped: u64,
     /// Requests that did not go where they should because a server there asked us to hold back (RFC 7339).
     pub held_back: u64,
     /// Responses that belong to no transaction of ours (RFC 6026 §8.9).

@@ -82,6 +82,9 @@ impl<W, J: Journal> Proxy<W, J> {
         if !self.guard.borrow_mut().admit(clock.now, flow.remote.ip()) {
             return None;
         }
+        if !self.hears(flow, bytes) {
+            return None;
+        }
         let mut index = self.indexes.pop().unwrap_or_default();
         let sorted = match sps_wire::parse(bytes, &mut index, &self.limits) {
             Ok(message) if flow.transport.is_reliable() && !message.has(Name::ContentLength) => {

@@ -5,7 +5,8 @@
 //! What was refused stays refused: an INVITE whose 503 got lost comes again, and must not ring a phone whose caller may have
 //! given up meanwhile (RFC 3261 §8.2.7: the same request, the same answer).
 
-use std::net::IpAddr;
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use sps_wire::flow::Flow;
@@ -41,6 +42,8 @@ pub(super) struct Shedding {
     pub waited: Duration,
     pub registrations: Option<Box<dyn Registrations>>,
     refused: Refused,
+    /// Where phones send from that were found registered since overload began.
+    phones: HashSet<SocketAddr>,
     sums: Vec<(Option<IpAddr>, u64)>,
     summed_since_ms: u64,
 }
@@ -52,6 +55,7 @@ impl Shedding {
             waited: Duration::ZERO,
             registrations: None,
             refused: Refused::default(),
+            phones: HashSet::new(),
             sums: Vec::new(),
             summed_since_ms: 0,
         }
@@ -70,6 +74,14 @@ impl Shedding {
         }
     }
 }
+
+/// INVITEs by datagram have passed [`Proxy::hears`].
+fn is_gated(flow: Flow, message: Message<'_>) -> bool {
+    !flow.transport.is_reliable() && message.method() == Some(Method::Invite)
+}
+
+/// Phones whose places are remembered; of more, some have to try again.
+const MAX_PHONES: usize = 16_384;
 
 /// Sources told apart in one summary.
 const MAX_SOURCES: usize = 16;
@@ -104,6 +116,9 @@ impl<W, J: Journal> Proxy<W, J> {
         }
         let asked = shedding.controller.asked();
         let (stepped, turn) = shedding.controller.advance(clock.now);
+        if stepped && !shedding.controller.is_active() {
+            shedding.phones.clear();
+        }
         if stepped {
             self.saying.step(clock.unix_ms, asked);
         }
@@ -118,6 +133,26 @@ impl<W, J: Journal> Proxy<W, J> {
     /// Whom to ask about registered phones, whose requests are refused last.
     pub fn prefer(&mut self, registrations: Box<dyn Registrations>) {
         self.shedding.registrations = Some(registrations);
+    }
+
+    /// Whether a datagram is looked at at all: only what looks like a new INVITE may not be, and only when refusing itself is
+    /// too much. What bears a Route may belong to a dialog, what has a Resource-Priority or is for an emergency may be urgent, and a
+    /// phone that was found registered is known by where it sends from.
+    pub(super) fn hears(&mut self, flow: Flow, bytes: &[u8]) -> bool {
+        if !self.shedding.controller.is_active() || flow.transport.is_reliable() || !bytes.starts_with(b"INVITE ") {
+            return true;
+        }
+        let draw = u64::from(self.unforeseeable()) << 32 | 0x8000_0000;
+        if self.shedding.controller.hears(draw)
+            || bytes[7..].starts_with(b"urn:")
+            || self.shedding.phones.contains(&flow.remote)
+            || memchr::memmem::find(bytes, b"\nRoute").is_some()
+            || memchr::memmem::find(bytes, b"\nResource-Priority").is_some()
+        {
+            return true;
+        }
+        self.counters.overload_dropped += 1;
+        false
     }
 
     /// Refuses a request that belongs to nothing we know, if it must be. Gives whether it did.
@@ -146,7 +181,7 @@ impl<W, J: Journal> Proxy<W, J> {
                 return false;
             }
             let standing = self.standing(clock, flow, message, asks);
-            if self.shedding.controller.admits(standing, mark) {
+            if self.shedding.controller.admits(standing, is_gated(flow, message), mark) {
                 return false;
             }
         }
@@ -173,7 +208,7 @@ impl<W, J: Journal> Proxy<W, J> {
     }
 
     /// What a new request is worth under overload; sps-proxy(8) has the whole order.
-    fn standing(&self, clock: Clock, flow: Flow, message: Message<'_>, asks: bool) -> Standing {
+    fn standing(&mut self, clock: Clock, flow: Flow, message: Message<'_>, asks: bool) -> Standing {
         if message.to().is_ok_and(|to| to.tag().is_some()) {
             if message.has(Name::Route) && self.preprocess_route(flow, message).token.is_some() {
                 return Standing::Begun;
@@ -186,7 +221,7 @@ impl<W, J: Journal> Proxy<W, J> {
             || self.is_for_us(message)
             || (asks || has_priority(message)) && (self.conf.overload.trusts.0)(flow.remote.ip())
             || self.guard.borrow_mut().standing(clock.now, flow.remote.ip()) == guard::Standing::Proven
-            || self.is_of_registered_phone(flow, message);
+            || self.is_known_phone(flow, message);
         if preferred {
             Standing::Preferred
         } else {
@@ -201,6 +236,15 @@ impl<W, J: Journal> Proxy<W, J> {
                 .request_uri()
                 .and_then(|uri| Uri::parse(uri).ok())
                 .is_some_and(|uri| uri.user.is_none() && self.names_us(&uri))
+    }
+
+    /// As [`Self::is_of_registered_phone`], and its place is remembered while there is overload.
+    fn is_known_phone(&mut self, flow: Flow, message: Message<'_>) -> bool {
+        let registered = self.is_of_registered_phone(flow, message);
+        if registered && self.shedding.phones.len() < MAX_PHONES {
+            self.shedding.phones.insert(flow.remote);
+        }
+        registered
     }
 
     pub(super) fn is_of_registered_phone(&self, flow: Flow, message: Message<'_>) -> bool {

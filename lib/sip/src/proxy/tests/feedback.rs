@@ -122,7 +122,7 @@ fn under_overload_a_client_that_holds_back_is_told_and_served() {
     // Who does not ask is refused in his place.
     let refused: usize = (0..40)
         .map(|n| request("INVITE", "sip:bob@example.com", &format!("p{n}"), "").replace("call-1", &format!("p{n}")))
-        .map(|text| usize::from(lines(&house.feed(CALLER, &text)) == ["SIP/2.0 503 Overload"]))
+        .map(|text| usize::from(lines(&house.feed_by(Transport::Tcp, CALLER, &text)) == ["SIP/2.0 503 Overload"]))
         .sum();
     assert!(refused > 10, "{refused}");
     // §5.7: the end is told as well.

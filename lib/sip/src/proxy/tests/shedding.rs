@@ -37,7 +37,7 @@ fn one(branch: u32) -> String {
 fn overload_is_503_without_retry_after_and_leaves_nothing_behind() {
     let mut house = house();
     house.overload();
-    let sent = house.feed(CALLER, &one(1));
+    let sent = house.feed_by(Transport::Tcp, CALLER, &one(1));
     assert_eq!(lines(&sent), ["SIP/2.0 503 Overload"]);
     assert!(sent[0].header("Retry-After").is_empty());
     assert_eq!((house.core.transactions(), house.core.counters().overload), (0, 1));
@@ -53,14 +53,14 @@ fn overload_is_503_without_retry_after_and_leaves_nothing_behind() {
 fn what_was_refused_stays_refused() {
     let mut house = house();
     house.overload();
-    let first = house.feed(CALLER, &one(1));
+    let first = house.feed_by(Transport::Tcp, CALLER, &one(1));
     house.clock.now += Duration::from_millis(500);
-    let again = house.feed(CALLER, &one(1));
+    let again = house.feed_by(Transport::Tcp, CALLER, &one(1));
     assert_eq!(first[0].text, again[0].text);
     house.relief();
-    let late = house.feed(CALLER, &one(1));
+    let late = house.feed_by(Transport::Tcp, CALLER, &one(1));
     assert_eq!(first[0].text, late[0].text, "its caller may have had the 503 by now");
-    let other = house.feed(CALLER, &one(2));
+    let other = house.feed_by(Transport::Tcp, CALLER, &one(2));
     assert!(lines(&other).contains(&"SIP/2.0 100 Trying"));
 }
 
@@ -70,10 +70,10 @@ fn a_copy_that_waited_beside_the_original_is_dropped() {
     let mut house = house();
     house.overload();
     house.core.waited(Duration::from_millis(700));
-    assert_eq!(house.feed(CALLER, &one(1)).len(), 1);
+    assert_eq!(house.feed_by(Transport::Tcp, CALLER, &one(1)).len(), 1);
     house.core.waited(Duration::from_millis(200));
     house.clock.now += Duration::from_millis(1);
-    assert!(house.feed(CALLER, &one(1)).is_empty());
+    assert!(house.feed_by(Transport::Tcp, CALLER, &one(1)).is_empty());
     assert_eq!(house.core.counters().retransmissions, 1);
 }
 
@@ -101,10 +101,16 @@ fn begun_calls_go_on_and_some_come_first() {
     assert_ne!(lines(&house.feed(CALLER, &emergency)), ["SIP/2.0 503 Overload"]);
     let alive = request("OPTIONS", "sip:example.com", "o", "");
     assert_eq!(lines(&house.feed(CALLER, &alive)), ["SIP/2.0 200 OK"]);
-    assert_eq!(lines(&house.feed(CALLER, &one(4))), ["SIP/2.0 503 Overload"]);
+    assert_eq!(
+        lines(&house.feed_by(Transport::Tcp, CALLER, &one(4))),
+        ["SIP/2.0 503 Overload"]
+    );
     house.core.prefer(Box::new(Alice));
-    assert!(lines(&house.feed(CALLER, &one(5))).contains(&"SIP/2.0 100 Trying"));
-    assert_eq!(lines(&house.feed("10.0.0.1:9", &one(6))), ["SIP/2.0 503 Overload"]);
+    assert!(lines(&house.feed_by(Transport::Tcp, CALLER, &one(5))).contains(&"SIP/2.0 100 Trying"));
+    assert_eq!(
+        lines(&house.feed_by(Transport::Tcp, "10.0.0.1:9", &one(6))),
+        ["SIP/2.0 503 Overload"]
+    );
 }
 
 /// A Route of somebody else's making opens no door.
@@ -136,14 +142,17 @@ fn priority_is_believed_of_known_neighbours_only() {
     let with = |text: String| text.replace("Contact:", "Resource-Priority: dsn.flash, ets.0\r\nContact:");
     let mut house = house();
     house.overload();
-    assert_eq!(lines(&house.feed(CALLER, &with(one(1)))), ["SIP/2.0 503 Overload"]);
+    assert_eq!(
+        lines(&house.feed_by(Transport::Tcp, CALLER, &with(one(1)))),
+        ["SIP/2.0 503 Overload"]
+    );
     let mut conf = conf();
     conf.overload.trusts = Trusts(Arc::new(|source| source == std::net::IpAddr::from([10, 0, 0, 1])));
     let mut house = house_with(conf);
     house.overload();
-    assert!(lines(&house.feed(CALLER, &with(one(1)))).contains(&"SIP/2.0 100 Trying"));
+    assert!(lines(&house.feed_by(Transport::Tcp, CALLER, &with(one(1)))).contains(&"SIP/2.0 100 Trying"));
     assert_eq!(
-        lines(&house.feed("10.0.0.7:5060", &with(one(2)))),
+        lines(&house.feed_by(Transport::Tcp, "10.0.0.7:5060", &with(one(2)))),
         ["SIP/2.0 503 Overload"]
     );
 }
@@ -154,7 +163,7 @@ fn the_journal_hears_of_refusals_in_sums() {
     let mut house = house();
     house.overload();
     for branch in 0..5 {
-        house.feed(CALLER, &one(branch));
+        house.feed_by(Transport::Tcp, CALLER, &one(branch));
     }
     house.clock.unix_ms += 1_000;
     let _ = house.core.watch_load(house.clock);
@@ -179,4 +188,47 @@ fn a_denied_source_gets_403_and_no_transaction() {
     let route = only(&sent, "SIP/2.0 200").header("Record-Route")[0].to_owned();
     let bye = request("BYE", "sip:bob@10.0.0.2:5060", "bye", &format!("Route: {route}\r\n"));
     assert!(house.feed("10.0.0.9:5060", &bye)[0].text.starts_with("BYE "));
+}
+
+/// When refusing itself is too much most new INVITEs are dropped unread; nothing else is, and a phone that was found registered
+/// is heard.
+#[test]
+fn when_refusing_is_too_much_new_invites_are_dropped_unread() {
+    let mut house = house();
+    let sent = house.feed(CALLER, &invite());
+    let forwarded = only(&sent, "INVITE").clone();
+    let sent = house.feed("10.0.0.2:5060", &answer(&forwarded, "200 OK"));
+    let route = only(&sent, "SIP/2.0 200").header("Record-Route")[0].to_owned();
+    house.overload();
+    let answered = (0..200)
+        .filter(|n| !house.feed(CALLER, &one(1_000 + n)).is_empty())
+        .count();
+    assert!((3..60).contains(&answered), "{answered}");
+    assert_eq!(house.core.counters().overload_dropped, 200 - answered as u64);
+    for n in 0..50 {
+        let again = request(
+            "INVITE",
+            "sip:bob@10.0.0.2:5060",
+            &format!("re{n}"),
+            &format!("Route: {route}\r\n"),
+        );
+        assert!(!house.feed(CALLER, &again).is_empty(), "inside a dialog");
+        let message = request("MESSAGE", "sip:bob@example.com", &format!("m{n}"), "");
+        assert!(
+            !house.feed(CALLER, &message).is_empty(),
+            "refused, perhaps, but not dropped"
+        );
+    }
+    struct Everybody;
+    impl Registrations for Everybody {
+        fn is_registered(&self, _: &[u8], _: &Flow) -> bool {
+            true
+        }
+    }
+    house.core.prefer(Box::new(Everybody));
+    let first = request("MESSAGE", "sip:bob@example.com", "known", "");
+    house.feed("10.0.0.3:5060", &first);
+    for n in 0..50 {
+        assert!(!house.feed("10.0.0.3:5060", &one(2_000 + n)).is_empty());
+    }
 }
