@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(db.put_ban(&long).unwrap(), Some(long.clone()));
         let again = Database::open(&path).unwrap();
         assert_eq!(again.bans(1_059).unwrap(), [short.clone(), long.clone()]);
-        assert_eq!(again.bans(1_060).unwrap(), [long.clone()]);
+        assert_eq!(again.bans(1_060).unwrap(), std::slice::from_ref(&long));
         let later = Ban {
             created_at: 2_000,
             ..short.clone()
